@@ -1,0 +1,9 @@
+"""The one exception that the command lines show as a line instead of a traceback."""
+
+
+class UserError(ValueError):
+    """Something the user can set right: its message says what was wrong and what to do.
+
+    A ``ValueError``, so that code which knows nothing of mmsb can catch it, and so that
+    mmengine's registries, which re-raise as ``type(error)(message)``, keep its type.
+    """

@@ -1,0 +1,3 @@
+from .sb_resnet import SBResNet
+
+__all__ = ['SBResNet']

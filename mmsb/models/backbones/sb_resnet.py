@@ -1,0 +1,547 @@
+"""SB-ResNet: ResNet with spatial bias (arXiv 2302.12505, section 3; Table 6)."""
+
+import difflib
+from collections.abc import Sequence
+
+import torch
+import torch.nn as nn
+import torch.utils.checkpoint as cp
+from mmcv.cnn import build_conv_layer, build_norm_layer, build_plugin_layer
+from mmcv.cnn.bricks import DropPath
+from mmengine.logging import print_log
+from mmengine.model import BaseModule, Sequential
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor
+
+from mmsb.checkpoints import grow_state_dict
+from mmsb.errors import UserError
+from mmsb.models.layers import SpatialBias
+from mmsb.registry import register_model
+
+# The paper's SB-ResNet-50 (Table 6, "s1, s2, s3"); no spatial bias in the fourth stage.
+SPATIAL_BIAS = dict(
+    stages=(True, True, True, False),
+    num_channels=3,
+    size=10,
+    kernel_size=3,
+    position='conv2',
+    resolution='released',
+)
+
+
+class ResidualBlock(BaseModule):
+    """A residual block of ``conv - norm - ReLU`` layers, one of them with spatial bias.
+
+    Subclasses name the layers. Parameter names are torchvision's (``conv1``, ``bn1``, ...).
+
+    Args:
+        in_channels (int): Channels of the input.
+        channels (int): Base channels of the stage; the output has ``channels * expansion``.
+        stride (int): Stride of the block. Defaults to 1.
+        dilation (int): Dilation of its first 3x3 convolution. Defaults to 1.
+        downsample (nn.Module, optional): The projection shortcut. Defaults to None.
+        style (str): Where a bottleneck's stride is: 'pytorch', on the 3x3 convolution, or
+            'caffe', on the first 1x1. Defaults to 'pytorch'.
+        spatial_bias (dict, optional): ``position``, ``resolution`` and the arguments of
+            :class:`SpatialBias`. Defaults to None.
+        conv_cfg (dict, optional): Convolutions. Defaults to None.
+        norm_cfg (dict): Norms. Defaults to ``dict(type='BN')``.
+        dcn (dict, optional): Deformable convolution in place of the 3x3. Defaults to None.
+        plugins (Sequence[dict]): This stage's plugins. Defaults to ().
+        drop_path_rate (float): Stochastic depth rate. Defaults to 0.
+        with_cp (bool): Gradient checkpointing. Defaults to False.
+    """
+
+    expansion: int
+    depths: tuple[int, ...]
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        dilation: int = 1,
+        downsample: nn.Module | None = None,
+        style: str = 'pytorch',
+        spatial_bias: dict | None = None,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN'),  # noqa: B006
+        dcn: dict | None = None,
+        plugins: Sequence[dict] = (),
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+    ):
+        super().__init__()
+        layers = self.layers(channels, stride, dilation, style)
+        self.num_layers = len(layers)
+        self.with_cp = with_cp
+        self.spatial_bias_at = 0  # 1-based, as the layers' names; 0 is nowhere
+        if spatial_bias is not None:
+            spatial_bias = dict(spatial_bias)
+            self.spatial_bias_at = self.spatial_bias_layer(spatial_bias.pop('position'))
+            strided = spatial_bias.pop('resolution') == 'strided'
+
+        self.norm_names, self.plugin_names = [], []
+        width = in_channels
+        for i, (out_channels, kernel_size, stride, dilation) in enumerate(layers, 1):
+            cfg = conv_cfg
+            if kernel_size == 3 and dcn is not None:
+                dcn = dict(dcn)
+                cfg = conv_cfg if dcn.pop('fallback_on_stride', False) and stride > 1 else dcn
+            conv = build_conv_layer(
+                cfg,
+                width,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                padding=dilation if kernel_size == 3 else 0,
+                dilation=dilation,
+                bias=False,
+            )
+            self.add_module(f'conv{i}', conv)
+            if i == self.spatial_bias_at:
+                self.spatial_bias = SpatialBias(
+                    width,
+                    stride=stride if strided else 1,
+                    conv_cfg=conv_cfg,
+                    norm_cfg=norm_cfg,
+                    **spatial_bias,
+                )
+                out_channels += self.spatial_bias.num_channels
+            width = out_channels
+            norm_name, norm = build_norm_layer(norm_cfg, width, postfix=i)
+            self.add_module(norm_name, norm)
+            self.norm_names.append(norm_name)
+            self.plugin_names.append(self._add_plugins(plugins, f'after_conv{i}', width))
+
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+
+    @staticmethod
+    def layers(
+        channels: int, stride: int, dilation: int, style: str
+    ) -> list[tuple[int, int, int, int]]:
+        """The block's convolutions: (out_channels, kernel_size, stride, dilation) of each."""
+        raise NotImplementedError
+
+    @staticmethod
+    def spatial_bias_layer(position: str) -> int:
+        """The convolution (1-based) that spatial bias stands beside."""
+        raise NotImplementedError
+
+    @property
+    def widened_layers(self) -> tuple[str, str]:
+        """Names of the norm and the convolution that spatial bias makes wider."""
+        return self.norm_names[self.spatial_bias_at - 1], f'conv{self.spatial_bias_at + 1}'
+
+    @property
+    def last_norm(self) -> nn.Module:
+        return getattr(self, self.norm_names[-1])
+
+    def _add_plugins(self, plugins: Sequence[dict], position: str, channels: int) -> list[str]:
+        names = []
+        for plugin in plugins:
+            if plugin['position'] != position:
+                continue
+            cfg = dict(plugin['cfg'])
+            name, layer = build_plugin_layer(
+                cfg, postfix=cfg.pop('postfix', ''), in_channels=channels
+            )
+            if hasattr(self, name):
+                raise UserError(
+                    f'two plugins are both named {name}: give each its own postfix in its cfg'
+                )
+            self.add_module(name, layer)
+            names.append(name)
+        return names
+
+    def _residual(self, x: Tensor) -> Tensor:
+        out = x
+        for i in range(1, self.num_layers + 1):
+            y = getattr(self, f'conv{i}')(out)
+            if i == self.spatial_bias_at:
+                y = torch.cat([y, self.spatial_bias(out, y.shape[2:])], dim=1)
+            y = getattr(self, self.norm_names[i - 1])(y)
+            if i < self.num_layers:
+                y = self.relu(y)
+            for name in self.plugin_names[i - 1]:
+                y = getattr(self, name)(y)
+            out = y
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.drop_path(out) + shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, channels * expansion, H / stride, W / stride)."""
+        if self.with_cp and x.requires_grad:
+            out = cp.checkpoint(self._residual, x, use_reentrant=False)
+        else:
+            out = self._residual(x)
+        return self.relu(out)
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions (depths 18, 34); spatial bias stands beside the first."""
+
+    expansion = 1
+
+    @staticmethod
+    def layers(channels, stride, dilation, style):
+        return [(channels, 3, stride, dilation), (channels, 3, 1, 1)]
+
+    @staticmethod
+    def spatial_bias_layer(position):
+        return 1  # its only place: after the second there is no convolution to read it
+
+
+class Bottleneck(ResidualBlock):
+    """1x1, 3x3 and 1x1 convolution (depths 50, 101, 152)."""
+
+    expansion = 4
+
+    @staticmethod
+    def layers(channels, stride, dilation, style):
+        s1, s2 = (1, stride) if style == 'pytorch' else (stride, 1)
+        return [(channels, 1, s1, 1), (channels, 3, s2, dilation), (channels * 4, 1, 1, 1)]
+
+    @staticmethod
+    def spatial_bias_layer(position):
+        return int(position[-1])
+
+
+@register_model
+class SBResNet(BaseModule):
+    """ResNet with spatial bias, for classification, detection and segmentation.
+
+    The defaults are the paper's SB-ResNet-50: 25,986,620 parameters with a 1000-class
+    head (Table 6). ``spatial_bias=None`` is the plain ResNet, parameter for parameter.
+    Parameter names are torchvision's; plain ResNet weights of the same depth load into it
+    function-preserving (see :mod:`mmsb.checkpoints`).
+
+    Args:
+        depth (int): Depth, one of 18, 34, 50, 101, 152. Defaults to 50.
+        spatial_bias (dict, optional): Where and how; keys left out keep the paper's value.
+            None is no spatial bias anywhere. The keys:
+
+            - stages (Sequence[bool]): Which stages have it (Table 6). Defaults to
+              (True, True, True, False).
+            - num_channels (int): Maps a block (Tables 4, 7). Defaults to 3.
+            - size (int or Sequence[int]): Side of the pooled grid, one for all stages or
+              one a stage (Table 3). Defaults to 10.
+            - kernel_size (int): Width of the 1-D convolution. Defaults to 3.
+            - position (str): The convolution that it stands beside, 'conv1' or 'conv2'
+              (Table 2). A basic block has one place only, beside its first 3x3, for
+              either. Defaults to 'conv2'.
+            - resolution (str): In a stride-2 block, 'released' makes the maps from the
+              features before the stride, as the authors' release; 'strided' after it, as
+              the paper's FLOPs say. Defaults to 'released'.
+        in_channels (int): Channels of the image. Defaults to 3.
+        stem_channels (int, optional): Channels of the stem. Defaults to None,
+            ``base_channels``.
+        base_channels (int): Base channels of the first stage. Defaults to 64.
+        num_stages (int): Stages, 1 to 4. Defaults to 4.
+        strides (Sequence[int]): Stride of each stage. Defaults to (1, 2, 2, 2).
+        dilations (Sequence[int]): Dilation of each stage. Defaults to (1, 1, 1, 1).
+        out_indices (Sequence[int]): Stages whose features are returned. Defaults to
+            (0, 1, 2, 3), all.
+        style (str): 'pytorch' or 'caffe', a bottleneck's stride on its 3x3 or on its first
+            1x1 convolution. Defaults to 'pytorch'.
+        deep_stem (bool): Three 3x3 convolutions in place of the 7x7 stem. Defaults to
+            False.
+        avg_down (bool): Average pooling in place of a strided shortcut. Defaults to False.
+        frozen_stages (int): Stages frozen: no gradient, norms in eval mode; 0 is the stem,
+            -1 nothing. Defaults to -1.
+        conv_cfg (dict, optional): Convolutions. Defaults to None, Conv2d.
+        norm_cfg (dict): Norms. Defaults to ``dict(type='BN')``.
+        norm_eval (bool): Keep all batch norms in eval mode. Defaults to False.
+        dcn (dict, optional): Deformable convolution for a bottleneck's 3x3, mmdet's
+            convention. Defaults to None.
+        stage_with_dcn (Sequence[bool]): Stages that have it. Defaults to none.
+        plugins (Sequence[dict], optional): mmdet's convention:
+            ``dict(cfg=dict(type=...), stages=(...), position='after_conv3')``; a plugin
+            after spatial bias sees the widened features. Defaults to None.
+        with_cp (bool): Gradient checkpointing. Defaults to False.
+        zero_init_residual (bool): Start every block as the identity. Not the paper's.
+            Defaults to False.
+        drop_path_rate (float): Stochastic depth rate of the last block; rises linearly
+            from 0. Defaults to 0.
+        init_cfg (dict or list, optional): Initialization config. Defaults to None: Kaiming
+            (fan out) convolutions, unit norms, as the authors'.
+
+    Raises:
+        UserError: An argument or a key of ``spatial_bias`` is not among those above.
+
+    Example:
+        >>> import torch
+        >>> from mmsb.models import SBResNet
+        >>> model = SBResNet(depth=50).eval()
+        >>> for features in model(torch.rand(1, 3, 64, 96)):
+        ...     print(tuple(features.shape))
+        (1, 256, 16, 24)
+        (1, 512, 8, 12)
+        (1, 1024, 4, 6)
+        (1, 2048, 2, 3)
+    """
+
+    arch_settings = {
+        18: (BasicBlock, (2, 2, 2, 2)),
+        34: (BasicBlock, (3, 4, 6, 3)),
+        50: (Bottleneck, (3, 4, 6, 3)),
+        101: (Bottleneck, (3, 4, 23, 3)),
+        152: (Bottleneck, (3, 8, 36, 3)),
+    }
+
+    def __init__(
+        self,
+        depth: int = 50,
+        spatial_bias: dict | None = SPATIAL_BIAS,  # noqa: B006
+        in_channels: int = 3,
+        stem_channels: int | None = None,
+        base_channels: int = 64,
+        num_stages: int = 4,
+        strides: Sequence[int] = (1, 2, 2, 2),
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        style: str = 'pytorch',
+        deep_stem: bool = False,
+        avg_down: bool = False,
+        frozen_stages: int = -1,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN'),  # noqa: B006
+        norm_eval: bool = False,
+        dcn: dict | None = None,
+        stage_with_dcn: Sequence[bool] = (False, False, False, False),
+        plugins: Sequence[dict] | None = None,
+        with_cp: bool = False,
+        zero_init_residual: bool = False,
+        drop_path_rate: float = 0.0,
+        init_cfg: dict | list | None = None,
+    ):
+        if init_cfg is None:
+            init_cfg = [
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+        super().__init__(init_cfg)
+        _check_choice('depth', depth, self.arch_settings)
+        _check_choice('style', style, ('pytorch', 'caffe'))
+        _check_choice('num_stages', num_stages, (1, 2, 3, 4))
+        for name, value in (('strides', strides), ('dilations', dilations)):
+            _check_length(name, value, num_stages)
+        if not out_indices or not all(0 <= i < num_stages for i in out_indices):
+            raise UserError(f'out_indices is {out_indices}; give stages from 0 to {num_stages - 1}')
+        block, stage_blocks = self.arch_settings[depth]
+        if dcn is not None and block is BasicBlock:
+            raise UserError(f'dcn needs a bottleneck (depth 50, 101 or 152), not depth {depth}')
+        if dcn is not None:
+            _check_length('stage_with_dcn', stage_with_dcn, num_stages)
+
+        self.depth = depth
+        self.num_stages = num_stages
+        self.out_indices = tuple(out_indices)
+        self.deep_stem = deep_stem
+        self.avg_down = avg_down
+        self.frozen_stages = frozen_stages
+        self.conv_cfg = conv_cfg
+        self.norm_cfg = norm_cfg
+        self.norm_eval = norm_eval
+        self.zero_init_residual = zero_init_residual
+        self.stage_blocks = stage_blocks[:num_stages]
+
+        stage_bias = _spatial_bias_of_stages(spatial_bias, num_stages, norm_cfg)
+        stage_plugins = _plugins_of_stages(plugins, num_stages, block)
+        drop_rates = torch.linspace(0, drop_path_rate, sum(stage_blocks), device='cpu').tolist()
+
+        width = base_channels if stem_channels is None else stem_channels
+        self._make_stem(in_channels, width)
+        self.res_layers = []
+        for i, num_blocks in enumerate(self.stage_blocks):
+            channels = base_channels * 2**i
+            blocks = []
+            for j in range(num_blocks):
+                stride = strides[i] if j == 0 else 1
+                blocks.append(
+                    block(
+                        width,
+                        channels,
+                        stride,
+                        dilations[i],
+                        self._make_shortcut(width, channels * block.expansion, stride)
+                        if j == 0
+                        else None,
+                        style=style,
+                        spatial_bias=stage_bias[i],
+                        conv_cfg=conv_cfg,
+                        norm_cfg=norm_cfg,
+                        dcn=dcn if dcn is not None and stage_with_dcn[i] else None,
+                        plugins=stage_plugins[i],
+                        drop_path_rate=drop_rates.pop(0),
+                        with_cp=with_cp,
+                    )
+                )
+                width = channels * block.expansion
+            self.add_module(f'layer{i + 1}', Sequential(*blocks))
+            self.res_layers.append(f'layer{i + 1}')
+        self.feat_dim = width
+        self._freeze_stages()
+
+    def _make_stem(self, in_channels: int, channels: int) -> None:
+        def conv(*args, **kwargs):
+            return build_conv_layer(self.conv_cfg, *args, bias=False, **kwargs)
+
+        def norm(channels):
+            return build_norm_layer(self.norm_cfg, channels)[1]
+
+        if self.deep_stem:  # mmdet's and mmseg's names: stem.0, stem.1, stem.3, ...
+            half = channels // 2
+            widths = [in_channels, half, half, channels]
+            layers = []
+            for i in range(3):
+                stride = 2 if i == 0 else 1
+                layers += [
+                    conv(widths[i], widths[i + 1], 3, stride=stride, padding=1),
+                    norm(widths[i + 1]),
+                    nn.ReLU(inplace=True),
+                ]
+            self.stem = nn.Sequential(*layers)
+        else:
+            self.conv1 = conv(in_channels, channels, 7, stride=2, padding=3)
+            self.norm1_name, norm1 = build_norm_layer(self.norm_cfg, channels, postfix=1)
+            self.add_module(self.norm1_name, norm1)
+            self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+
+    def _make_shortcut(self, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+        if stride == 1 and in_channels == out_channels:
+            return None
+        layers = []
+        if self.avg_down:
+            pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+            layers, stride = [pool], 1
+        conv = build_conv_layer(
+            self.conv_cfg, in_channels, out_channels, 1, stride=stride, bias=False
+        )
+        return nn.Sequential(*layers, conv, build_norm_layer(self.norm_cfg, out_channels)[1])
+
+    @property
+    def norm1(self) -> nn.Module:
+        """The stem's norm (7x7 stem only)."""
+        return getattr(self, self.norm1_name)
+
+    def init_weights(self) -> None:
+        """Initializes as ``init_cfg`` says, then ``zero_init_residual``, as the toolboxes."""
+        super().init_weights()
+        pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
+        if self.zero_init_residual and not pretrained:
+            for module in self.modules():
+                if isinstance(module, ResidualBlock):
+                    nn.init.zeros_(module.last_norm.weight)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Computes the features.
+
+        Args:
+            x: Images, (B, in_channels, H, W); any H, W and B.
+
+        Returns:
+            Features of the stages in ``out_indices``, each (B, C, H / s, W / s) with C =
+            base_channels * 2^i * expansion and s = 4, 8, 16, 32 for stage i = 0 to 3.
+        """
+        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
+        x = self.maxpool(x)
+        outs = []
+        for i, name in enumerate(self.res_layers):
+            x = getattr(self, name)(x)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+    def _freeze_stages(self) -> None:
+        frozen = []
+        if self.frozen_stages >= 0:
+            frozen += [self.stem] if self.deep_stem else [self.conv1, self.norm1]
+        frozen += [getattr(self, name) for name in self.res_layers[: max(self.frozen_stages, 0)]]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True):
+        """Sets the mode; frozen stages and, with ``norm_eval``, batch norms stay in eval."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        # Every way of loading (init_cfg, load_from, load_state_dict) passes here, before the
+        # children's turn: plain ResNet weights are grown, another architecture's refused.
+        report = grow_state_dict(self, state_dict, prefix)
+        if report.grown:
+            print_log(f'{type(self).__name__}: plain ResNet weights grown: {report}', 'current')
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _check_choice(name, value, choices) -> None:
+    if value not in choices:
+        raise UserError(f'{name} is {value!r}; give one of {", ".join(map(repr, choices))}')
+
+
+def _check_length(name, value, num_stages) -> None:
+    if len(value) != num_stages:
+        raise UserError(f'{name} is {value}; give {num_stages} values, one a stage')
+
+
+def _spatial_bias_of_stages(
+    spatial_bias: dict | None, num_stages: int, norm_cfg: dict
+) -> list[dict | None]:
+    """Each stage's spatial bias settings, None where it has none."""
+    if spatial_bias is None:
+        return [None] * num_stages
+    for key in spatial_bias:
+        if key not in SPATIAL_BIAS:
+            close = difflib.get_close_matches(key, SPATIAL_BIAS, n=1)
+            hint = f'did you mean {close[0]!r}? ' if close else ''
+            raise UserError(
+                f'spatial_bias has no key {key!r}: {hint}Its keys are {", ".join(SPATIAL_BIAS)}'
+            )
+    settings = {**SPATIAL_BIAS, **spatial_bias}
+    if spatial_bias.get('stages', SPATIAL_BIAS['stages']) == SPATIAL_BIAS['stages']:
+        settings['stages'] = SPATIAL_BIAS['stages'][:num_stages]
+    stages, size = settings.pop('stages'), settings.pop('size')
+    sizes = [size] * num_stages if isinstance(size, int) else size
+    _check_length("spatial_bias['stages']", stages, num_stages)
+    _check_length("spatial_bias['size']", sizes, num_stages)
+    _check_choice("spatial_bias['position']", settings['position'], ('conv1', 'conv2'))
+    _check_choice("spatial_bias['resolution']", settings['resolution'], ('released', 'strided'))
+    numbers = dict(settings, size=min(sizes))
+    for key in ('num_channels', 'size', 'kernel_size'):
+        if numbers[key] < 1:
+            raise UserError(f'spatial_bias[{key!r}] is {numbers[key]}; give 1 or more')
+    if any(stages) and norm_cfg['type'] not in ('BN', 'BN2d', 'SyncBN', 'MMSyncBN', 'IN'):
+        raise UserError(
+            f'spatial_bias with norm_cfg type {norm_cfg["type"]!r}: the concatenated channels '
+            'fit only a norm that treats each channel alone; give BN or SyncBN'
+        )
+    return [
+        dict(settings, size=sizes[i]) if has_bias else None for i, has_bias in enumerate(stages)
+    ]
+
+
+def _plugins_of_stages(
+    plugins: Sequence[dict] | None, num_stages: int, block: type[ResidualBlock]
+) -> list[list[dict]]:
+    """Each stage's plugins."""
+    positions = [f'after_conv{i + 1}' for i in range(len(block.layers(1, 1, 1, 'pytorch')))]
+    of_stages = [[] for _ in range(num_stages)]
+    for plugin in plugins or ():
+        _check_choice('the position of a plugin', plugin.get('position'), positions)
+        stages = plugin.get('stages')
+        if stages is not None:
+            _check_length('the stages of a plugin', stages, num_stages)
+        for i in range(num_stages):
+            if stages is None or stages[i]:
+                of_stages[i].append(plugin)
+    return of_stages

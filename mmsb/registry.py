@@ -1,0 +1,27 @@
+"""The registry of mmsb's models, and registration in mmengine's root beside it."""
+
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=ROOT_MODELS, scope='mmsb', locations=['mmsb.models'])
+TRANSFORMS = Registry(
+    'transform', parent=ROOT_TRANSFORMS, scope='mmsb', locations=['mmsb.datasets.transforms']
+)
+
+
+def register_model(cls: type) -> type:
+    """Registers a module as ``mmsb.NAME`` and as plain ``NAME``.
+
+    ``mmsb.NAME`` is found in any ``default_scope`` without an import. A registry that is a
+    child of one toolbox's is invisible from the others, so the plain name goes to
+    mmengine's root, which mmdet, mmseg and mmpretrain all fall back to.
+
+    Args:
+        cls: The module class.
+
+    Returns:
+        The class, unchanged.
+    """
+    ROOT_MODELS.register_module(module=cls)
+    return MODELS.register_module(module=cls)
