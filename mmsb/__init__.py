@@ -1,11 +1,20 @@
 """Spatial bias for OpenMMLab: SB-ResNet in mmpretrain, mmdet and mmseg (arXiv 2302.12505)."""
 
-from . import ops
+import sys
+
 from .version import __version__
 
-# Before anything imports mmcv.ops: where mmcv has no compiled operators, torchvision serves them.
-ops.install()
+__all__ = ['__version__']
 
-from . import models  # noqa: E402 (registers the backbones, so that plain names resolve)
+try:
+    from . import ops
 
-__all__ = ['__version__', 'models', 'ops']
+    # Before anything imports mmcv.ops: without compiled operators, torchvision serves them.
+    ops.install()
+    from . import models  # registers the backbones, so that plain names resolve
+except ImportError as error:
+    # check_env is for just this case, and a module cannot be run without its package.
+    if 'mmsb.check_env' not in sys.orig_argv:
+        raise ImportError(f'{error} (python -m mmsb.check_env says what to install)') from error
+else:
+    __all__ += ['models', 'ops']

@@ -76,6 +76,11 @@ def arc(cx: float, cy: float, rx: float, ry: float, start: float, stop: float, n
     return np.stack([cx + rx * np.cos(angle), cy + ry * np.sin(angle)], 1)
 
 
+def polar(radius: float, degrees: float) -> np.ndarray:
+    """The point at this distance and angle from the origin."""
+    return radius * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+
+
 def disc(cx: float = 0, cy: float = 0, rx: float = 1, ry: float | None = None, n: int = 40):
     return arc(cx, cy, rx, rx if ry is None else ry, 0, 360, n + 1)[:-1]
 
@@ -151,8 +156,10 @@ class Stamp:
             )
             for p in parts
         ]
-        low = np.floor(np.min([p.min(0) - t for p, _, t in self.strokes], 0)).astype(int) - 2
-        high = np.ceil(np.max([p.max(0) + t for p, _, t in self.strokes], 0)).astype(int) + 2
+        low = np.min([p.min(0) - t for p, _, t in self.strokes], 0)
+        high = np.max([p.max(0) + t for p, _, t in self.strokes], 0)
+        self.reach = max(2, int((high - low).min()) // 12)  # of the shadow, for which there is room
+        low, high = (np.floor(low) - self.reach).astype(int), (high + self.reach + 1).astype(int)
         self.x, self.y = (int(v) for v in low)
         self.alpha = np.zeros((high - low)[::-1], np.uint8)
         for points, _, thickness in self.strokes:
@@ -182,8 +189,8 @@ class Stamp:
             depth: How much the lit side is brighter than the other, 0 to 1.
             shadow: Darkness of the shadow it throws, 0 to 1.
         """
-        reach = max(2, min(self.alpha.shape) // 12)
         if shadow:
+            reach = self.reach
             dx, dy = (round(float(v) * reach) for v in light)
             there, here = self.window(canvas.shape, dx, dy)
             if canvas[there].size:
@@ -308,7 +315,7 @@ def sand(rng, h, w):
 
 def wood(rng, h, w):
     plank = int(rng.integers(18, 60))
-    y, x = np.indices((h, w))
+    y = np.indices((h, w))[0]
     row = y // plank
     field = rng.uniform(-35, 35, row.max() + 1)[row] + 14 * noise(rng, h, w, 2, 14)
     field += 14 * np.sin(y / rng.uniform(1.2, 3) + 5 * noise(rng, h, w, 20, 5))

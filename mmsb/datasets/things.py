@@ -8,6 +8,8 @@ side, and whether its mirror image is one too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from .drawing import (
     fill,
     line,
     pick,
+    polar,
     rect,
     regular,
     shade,
@@ -110,8 +113,8 @@ def stop_sign(rng):
     parts = [fill(regular(8, 1, 22.5), white), fill(regular(8, 0.9, 22.5), red)]
     for i, letter in enumerate('STOP'):
         for stroke in LETTERS[letter]:
-            at = np.array(stroke) * (0.28, 0.6) + (-0.71 + 0.38 * i, -0.3)
-            parts.append(line(at, white, 0.1))
+            at = np.array(stroke) * (0.25, 0.6) + (-0.7 + 0.385 * i, -0.3)
+            parts.append(line(at, white, 0.09))
     return parts
 
 
@@ -126,7 +129,7 @@ def umbrella(rng):
         line([(0, -1.02), (0, 0.8)], stick, 0.07),
         line(arc(0.15, 0.8, 0.15, 0.15, 180, 0), stick, 0.08),
     ]
-    for i, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(ends)):
         left, right = (np.stack([e * np.sin(t), -0.88 * np.cos(t)], 1) for e in (a, b))
         hem = arc((a + b) / 2, 0, (b - a) / 2, 0.1, 180, 360, 8)
         parts.append(fill(np.concatenate([left, hem, right[::-1]]), (one, two)[i % 2]))
@@ -155,20 +158,23 @@ def frisbee(rng):
 def sports_ball(rng):
     kind = pick(rng, ['football', 'football', 'basketball', 'tennis', 'beach'])
     if kind == 'football':
-        base, ink = vary(rng, (238, 238, 238), 10), vary(rng, pick(rng, [BLACK, BLACK, *VIVID]), 8)
-        parts = [fill(disc(), base), fill(regular(5, 0.36, -90), ink)]
+        base, ink = (
+            vary(rng, (238, 238, 238), 10),
+            vary(rng, pick(rng, [BLACK] * 9 + list(VIVID)), 8),
+        )
+        parts = [fill(disc(), base), fill(regular(5, 0.33, -90), ink)]
         for k in range(5):
             out = -90 + 72 * k
-            seam = arc(0, 0, 1, 1, out, out, 1)[0]
-            patch = regular(5, 0.4, out + 180) * 0.95 + seam * 0.98
+            seam = polar(1, out)
+            patch = regular(5, 0.33, out + 180) + seam * 0.98
             radius = np.linalg.norm(patch, axis=1, keepdims=True)
             parts.append(fill(patch / np.maximum(radius, 1), ink))  # kept inside the ball
-            parts.append(line([seam * 0.36, seam * 0.62], ink, 0.05))
+            parts.append(line([seam * 0.33, seam * 0.66], ink, 0.05))
         return [*parts, line(arc(0, 0, 0.98, 0.98, 0, 360), shade(base, 0.7), 0.04)]
     if kind == 'basketball':
         base = vary(rng, (218, 110, 40), 14)
         curves = [[(-0.97, 0), (0.97, 0)], [(0, -0.97), (0, 0.97)]]
-        curves += [arc(-1.15, 0, 0.75, 0.9, -58, 58), arc(1.15, 0, 0.75, 0.9, 122, 238)]
+        curves += [arc(-1.15, 0, 0.75, 0.9, -48, 48), arc(1.15, 0, 0.75, 0.9, 132, 228)]
         parts = [fill(disc(), base), *(line(c, (50, 30, 24), 0.06) for c in curves)]
         return [*parts, line(arc(0, 0, 0.97, 0.97, 0, 360), (50, 30, 24), 0.05)]
     if kind == 'tennis':
@@ -208,23 +214,25 @@ def banana(rng):
     brown = vary(rng, (96, 70, 36), 12)
     t = np.linspace(0, 1, 24)
     half = 0.2 * np.sin(np.pi * (0.12 + 0.8 * t)) ** 0.7
+    angle = np.radians(155 - 130 * t)
+    spine = np.stack([np.cos(angle), np.sin(angle)], 1)
+    outer, inner, ridge = (spine * (1 + s * half[:, None]) * (1, 0.9) for s in (1, -1, 0.25))
+    stalk = (outer[0] + inner[0]) / 2
+    count, fan = int(pick(rng, [1, 1, 2, 3])), rng.uniform(15, 24)
     parts = []
-    for lean in np.arange(int(pick(rng, [1, 1, 2, 3]))) * rng.uniform(14, 22):
-        angle = np.radians(155 - 130 * t - lean)
-        out = np.stack([np.cos(angle), np.sin(angle)], 1)
-        shift = np.array([0.2 * lean / 20, -0.75])
-        edges = [out * (1 + s * half[:, None]) * (1, 0.9) + shift for s in (1, -1, 0.25)]
-        stalk = np.stack([edges[0][0], edges[1][0]]).mean(0)
-        parts += [
-            line([stalk, stalk + (-0.08, -0.2)], brown, 0.12),
-            fill(np.concatenate([edges[0], edges[1][::-1]]), shade(skin, 1 - lean / 120)),
-            line(edges[2][2:-2], shade(skin, 0.8), 0.03),
-            fill(np.concatenate([edges[0][-3:], edges[1][-3:][::-1]]), brown),
+    for k in reversed(range(count)):  # a bunch hangs together at its stalk
+        c, s = polar(1, k * fan)
+        hang = np.array([(c, s), (-s, c)])
+        own = shade(skin, 1 - 0.12 * k)
+        spots = rng.integers(4, 20, int(rng.integers(0, 5)))
+        one = [
+            fill(np.concatenate([outer, inner[::-1]]), own),
+            line(ridge[2:-2], shade(own, 0.8), 0.03),
+            fill(np.concatenate([outer[-3:], inner[-3:][::-1]]), brown),
+            *(fill(disc(*(ridge[i] + rng.uniform(-0.09, 0.09, 2)), 0.03), brown) for i in spots),
         ]
-        for k in rng.integers(4, 20, int(rng.integers(0, 5))):
-            at = out[k] * (1 + rng.uniform(-0.6, 0.6) * half[k]) * (1, 0.9) + shift
-            parts.append(fill(disc(*at, 0.03), brown))
-    return parts
+        parts += [replace(p, points=(p.points - stalk) @ hang + stalk) for p in one]
+    return [*parts, line([stalk + (0.06, 0.1), stalk + (-0.08, -0.2)], brown, 0.14)]
 
 
 def donut(rng):
@@ -243,8 +251,8 @@ def donut(rng):
         fill(band(wobble * 0.86, inner * 1.25), icing),
     ]
     for _ in range(int(rng.integers(0, 26)) if rng.random() < 0.8 else 0):
-        at = arc(0, 0, *[rng.uniform(0.52, 0.74)] * 2, rng.uniform(0, 360), 0, 1)[0]
-        step = regular(1, 0.06, rng.uniform(0, 360))[0]
+        at = polar(rng.uniform(0.52, 0.74), rng.uniform(0, 360))
+        step = polar(0.06, rng.uniform(0, 360))
         parts.append(line([at - step, at + step], pick(rng, [*VIVID, WHITE]), 0.05))
     return parts
 
@@ -284,16 +292,19 @@ def clock(rng):
     rim = vary(rng, pick(rng, [(40, 40, 44), (150, 110, 60), (190, 190, 195), *VIVID]))
     face = vary(rng, (246, 243, 232), 9)
     square = rng.random() < 0.25
-    parts = [fill(rect(-1, -1, 1, 1, 0.15) if square else disc(), rim), fill(disc(0, 0, 0.85), face)]
+    parts = [
+        fill(rect(-1, -1, 1, 1, 0.15) if square else disc(), rim),
+        fill(disc(0, 0, 0.85), face),
+    ]
     for k in range(12):
-        parts.append(line(arc(0, 0, *[0.76 if k % 3 else 0.7] * 2, 30 * k, 30 * k, 1) *
-                          np.array([[1], [1.1]]), BLACK, 0.05 if k % 3 else 0.09))
+        start, width = (0.76, 0.05) if k % 3 else (0.68, 0.09)
+        parts.append(line([polar(start, 30 * k), polar(0.8, 30 * k)], BLACK, width))
     minutes = rng.uniform(0, 720)
     for turn, reach, width in ((minutes / 2, 0.42, 0.12), (minutes * 6, 0.64, 0.08)):
-        tip = regular(1, reach, turn - 90)[0]
+        tip = polar(reach, turn - 90)
         parts.append(line([-0.2 * tip, tip], BLACK, width))
     if rng.random() < 0.5:
-        tip = regular(1, 0.68, rng.uniform(0, 360))[0]
+        tip = polar(0.68, rng.uniform(0, 360))
         parts.append(line([-0.25 * tip, tip], (200, 40, 40), 0.03))
     return [*parts, fill(disc(0, 0, 0.07), BLACK)]
 

@@ -294,7 +294,7 @@ class SBResNet(BaseModule):
     def __init__(
         self,
         depth: int = 50,
-        spatial_bias: dict | None = SPATIAL_BIAS,  # noqa: B006
+        spatial_bias: dict | None = SPATIAL_BIAS,
         in_channels: int = 3,
         stem_channels: int | None = None,
         base_channels: int = 64,

@@ -94,7 +94,9 @@ def nms(boxes, scores, iou_threshold, offset) -> Tensor:
     # mmcv compares in float32, torchvision in float64: without rounding first, an IoU equal to
     # the threshold would be suppressed for 0.3 and kept for 0.7.
     iou_threshold = torch.tensor(iou_threshold, dtype=torch.float32).item()
-    return _kernels.nms(boxes, scores, iou_threshold)
+    # mmcv's sort isn't stable and torchvision's is: sorting here keeps mmcv's order of ties.
+    scores, order = scores.sort(descending=True)
+    return order[_kernels.nms(boxes[order], scores, iou_threshold)]
 
 
 def softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method, offset) -> Tensor:
@@ -121,7 +123,8 @@ def softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method, offset
         if method == 2:
             decay = (-(iou * iou) / sigma).exp()
         else:
-            decay = torch.where(iou >= iou_threshold, 1 - iou if method else 0 * iou, 1)
+            overlapping = 1 - iou if method == 1 else torch.zeros_like(iou)
+            decay = torch.where(iou >= iou_threshold, overlapping, 1)
         rows[rest, 4] *= decay
         # mmcv fills the place of a discarded box with the last one; the order of the others
         # decides between equal scores.
@@ -139,7 +142,7 @@ def softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method, offset
 def nms_match(dets, iou_threshold) -> list[list[int]]:
     """Groups of indices: a kept box of ``dets`` (N, 5), then those it suppresses, by score."""
     (dets,) = _full(dets)
-    left = dets[:, 4].argsort(descending=True, stable=True)
+    left = dets[:, 4].argsort(descending=True)
     groups = []
     while len(left):
         first, left = left[:1], left[1:]
@@ -259,7 +262,7 @@ def _deform_conv(backward, input, weight, offset, mask, bias, geometry) -> Tenso
         Tensor | tuple: The output, or the gradients of input, weight, offset, mask and bias.
     """
     use_mask = mask is not None
-    mask = mask if use_mask else input.new_zeros(0)
+    mask = mask if use_mask else input.new_zeros(len(input), 1)
     bias = weight.new_zeros(len(weight)) if bias is None else bias
     tensors = _full(input, weight, offset, mask, bias)
     if backward is None:

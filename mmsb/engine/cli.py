@@ -1,0 +1,49 @@
+"""What every command line does alike: errors in one line."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+
+from mmengine.logging import MMLogger
+
+from mmsb.errors import UserError
+
+
+def report_user_errors(main: Callable) -> Callable:
+    """Turns a :class:`UserError` in ``main`` into one line on stderr and exit code 2.
+
+    Of several processes only the first speaks. The traceback goes to the run's log file.
+    """
+
+    @functools.wraps(main)
+    def wrapper(*args, **kwargs):
+        from mmsb.engine.distributed import rank_zero
+
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            if rank_zero():
+                _log_traceback()
+                print(f'error: {_message(error)}', file=sys.stderr)
+            sys.exit(2)
+
+    return wrapper
+
+
+def _message(error: UserError) -> str:
+    # From a data-loading worker the message is a whole traceback that ends with ours.
+    text = str(error).strip()
+    return text.split('UserError: ')[-1].strip() if 'Traceback' in text else text
+
+
+def _log_traceback() -> None:
+    if not MMLogger.check_instance_created('mmengine') and not MMLogger._instance_dict:
+        return
+    logger = MMLogger.get_current_instance()
+    record = logger.makeRecord(
+        logger.name, logging.ERROR, __file__, 0, 'stopped by an error', (), sys.exc_info()
+    )
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)

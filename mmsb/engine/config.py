@@ -1,0 +1,217 @@
+"""Config files and command-line flags into one config, for any of the three toolboxes."""
+
+import difflib
+import importlib
+import importlib.util
+import os
+from argparse import Namespace
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+
+from mmsb.errors import UserError
+
+# import name: (OneDL's distribution, OpenMMLab's)
+TOOLBOXES = {
+    'mmdet': ('onedl-mmdetection', 'mmdet'),
+    'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),
+    'mmpretrain': ('onedl-mmpretrain', 'mmpretrain'),
+}
+
+
+def check_config_path(path: str) -> None:
+    """Refuses a config that is not there, naming the nearest ones."""
+    if os.path.isfile(path):
+        return
+    folder = Path(path).parent
+    names = [p.name for p in folder.glob('*.py')] if folder.is_dir() else []
+    close = difflib.get_close_matches(Path(path).name, names, n=2, cutoff=0.5)
+    hint = f'; did you mean {" or ".join(str(folder / name) for name in close)}?' if close else ''
+    raise UserError(f'config {path} does not exist{hint}')
+
+
+def load_config(args: Namespace) -> Config:
+    """Reads the config and applies the flags that training and testing share.
+
+    Args:
+        args: ``config``, ``cfg_options``, ``work_dir``, ``launcher``.
+
+    Returns:
+        The config, with ``work_dir`` and ``launcher`` set.
+
+    Raises:
+        UserError: The config does not exist, or its toolbox is missing or broken.
+    """
+    check_config_path(args.config)
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = (
+        args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(args.config).stem)
+    )
+    check_toolbox(cfg.get('default_scope', 'mmengine'))
+    return cfg
+
+
+def check_toolbox(name: str) -> None:
+    """Imports a toolbox; says which line installs it where it is missing."""
+    if name not in TOOLBOXES:
+        return
+    onedl, openmmlab = TOOLBOXES[name]
+    if importlib.util.find_spec(name) is None:
+        raise UserError(
+            f'this config needs {name}, which is not installed: pip install {onedl} '
+            f'(OneDL) or {openmmlab} (OpenMMLab)'
+        )
+    try:
+        importlib.import_module(name)
+    except (ImportError, AssertionError) as error:
+        raise UserError(
+            f'{name} is installed but does not import ({error}): python -m mmsb.check_env says more'
+        ) from error
+
+
+def apply_train_args(cfg: Config, args: Namespace) -> None:
+    """Applies the flags of ``tools/train.py``, in place."""
+    if args.amp:
+        enable_amp(cfg, args.amp_dtype)
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(
+                'this config has no auto_scale_lr.base_batch_size: --auto-scale-lr cannot tell '
+                'what its learning rate is for'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.seed is not None:
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        save_best = cfg.get('default_hooks', {}).get('checkpoint', {})
+        save_best.pop('save_best', None)  # there is nothing to be best at
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if args.resume == 'auto' and not (Path(cfg.work_dir) / 'last_checkpoint').is_file():
+            raise UserError(
+                f'nothing to resume in {cfg.work_dir}: leave --resume out to start, or give the '
+                'checkpoint, --resume PATH'
+            )
+    set_dataloader_defaults(cfg, args, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
+
+
+def apply_test_args(cfg: Config, args: Namespace) -> None:
+    """Applies the flags of ``tools/test.py``, in place."""
+    cfg.load_from = args.checkpoint
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.show or args.show_dir:
+        enable_visualization(cfg, args)
+    if args.tta:
+        enable_tta(cfg)
+    set_dataloader_defaults(cfg, args, ('test_dataloader',))
+
+
+def enable_amp(cfg: Config, dtype: str | None) -> None:
+    """Trains in mixed precision."""
+    if not torch.cuda.is_available():
+        raise UserError('--amp needs a GPU: mmengine trains in mixed precision on CUDA only')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if dtype is not None:
+        cfg.optim_wrapper.dtype = dtype
+
+
+def enable_visualization(cfg: Config, args: Namespace) -> None:
+    """Draws predictions into ``--show-dir`` or a window, each toolbox by its own hook."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise UserError('this config has no default_hooks.visualization: --show has nothing to ask')
+    show_dir = os.path.abspath(args.show_dir) if args.show_dir else None
+    hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
+    if cfg.default_scope == 'mmpretrain':
+        hook.update(enable=True, out_dir=show_dir)
+    else:
+        hook.draw = True
+    if show_dir and cfg.default_scope == 'mmdet':
+        hook.test_out_dir = show_dir
+    if show_dir and cfg.default_scope == 'mmseg':
+        cfg.visualizer.save_dir = show_dir
+
+
+def enable_tta(cfg: Config) -> None:
+    """Test-time augmentation: the config's own, else horizontal flips."""
+    if 'tta_model' not in cfg:
+        cfg.tta_model = {
+            'mmdet': dict(
+                type='DetTTAModel',
+                tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
+            ),
+            'mmseg': dict(type='SegTTAModel'),
+            'mmpretrain': dict(type='AverageClsScoreTTA'),
+        }[cfg.default_scope]
+    dataset = innermost_dataset(cfg.test_dataloader.dataset)
+    if 'tta_pipeline' not in cfg:
+        *transforms, pack = deepcopy(dataset.pipeline)
+        if cfg.default_scope == 'mmdet':
+            pack['meta_keys'] = (
+                *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+                *('flip', 'flip_direction'),
+            )
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        cfg.tta_pipeline = [*transforms, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def set_dataloader_defaults(cfg: Config, args: Namespace, names: tuple[str, ...]) -> None:
+    """mmpretrain's own tools give its data loaders these defaults; the flags undo them."""
+    for name in names:
+        loader = cfg.get(name)
+        if loader is None:
+            continue
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('pin_memory', True)
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+        if args.no_pin_memory:
+            loader.pin_memory = False
+        if args.no_persistent_workers or loader.get('num_workers', 0) == 0:
+            loader.persistent_workers = False
+
+
+def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
+    """The dataset inside RepeatDataset, ClassBalancedDataset and their like."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
+def check_data_paths(cfg: Config, names: tuple[str, ...]) -> None:
+    """Refuses data that is not there before anything is built.
+
+    Args:
+        cfg: The config.
+        names: Data loaders to look at, as 'train_dataloader'.
+
+    Raises:
+        UserError: An annotation file or a folder of images is missing.
+    """
+    for name in names:
+        if cfg.get(name) is None:
+            continue
+        dataset = innermost_dataset(cfg[name].dataset)
+        root = dataset.get('data_root') or ''
+        paths = [dataset.get('ann_file') or '']
+        prefix = dataset.get('data_prefix') or {}
+        paths += [prefix] if isinstance(prefix, str) else list(prefix.values())
+        for path in filter(None, paths):
+            full = os.path.join(root, path)
+            if '://' not in full and not os.path.exists(full):
+                raise UserError(
+                    f'{full} does not exist ({name} reads it): put the data there, or say where '
+                    f'it is, --cfg-options {name}.dataset.data_root=PATH (for COCO, '
+                    'MMSB_COCO_ROOT=PATH sets it for all of train, val and test)'
+                )

@@ -1,0 +1,83 @@
+"""Process groups where mmengine has none: several processes on CPU."""
+
+import os
+import subprocess
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+from mmsb.errors import UserError
+
+
+def init_distributed(launcher: str) -> None:
+    """Prepares what ``Runner`` needs on a machine without a GPU, and checks the one with.
+
+    mmengine's launchers call ``torch.cuda.set_device`` whatever the backend. Without CUDA the
+    gloo group is made here, and the runner, finding a group, makes none.
+
+    Args:
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Raises:
+        UserError: More processes on this node than it has GPUs.
+    """
+    if launcher == 'none' or dist.is_initialized():
+        return
+    if launcher == 'slurm' and not torch.cuda.is_available():
+        _environment_from_slurm()
+    if torch.cuda.is_available():
+        processes = os.environ.get('LOCAL_WORLD_SIZE') or os.environ.get('SLURM_NTASKS_PER_NODE')
+        check_num_processes(int(processes or 1))
+    elif launcher in ('pytorch', 'slurm'):
+        dist.init_process_group('gloo')
+
+
+def check_num_processes(processes: int) -> None:
+    """Refuses more processes than GPUs on a node that has GPUs."""
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < processes:
+        raise UserError(
+            f'{processes} processes for {gpus} GPU(s) on this node: start {gpus}, or hide the '
+            "GPUs (CUDA_VISIBLE_DEVICES='') to run on CPU"
+        )
+
+
+def _environment_from_slurm() -> None:
+    env = os.environ
+    if 'MASTER_ADDR' not in env:
+        hosts = subprocess.run(
+            ['scontrol', 'show', 'hostname', env['SLURM_NODELIST']],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        env['MASTER_ADDR'] = hosts.split()[0]
+    env.setdefault('MASTER_PORT', '29500')
+    env['RANK'] = env['SLURM_PROCID']
+    env['LOCAL_RANK'] = env['SLURM_LOCALID']
+    env['WORLD_SIZE'] = env['SLURM_NTASKS']
+
+
+def wrap_for_cpu(cfg: Config) -> None:
+    """Makes the runner wrap the model for CPU processes, in place.
+
+    By default it passes ``device_ids=[LOCAL_RANK]``, which DDP refuses on CPU.
+    """
+    if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
+        return
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    wrapper.update(cfg.get('model_wrapper_cfg') or {})
+    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+
+
+def rank_zero() -> bool:
+    """Whether this process speaks for all, also before the group exists."""
+    if dist.is_available() and dist.is_initialized():
+        return is_main_process()
+    return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'

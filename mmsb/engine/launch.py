@@ -1,0 +1,108 @@
+"""``python -m mmsb.engine.launch SCRIPT CONFIG PROCESSES [ARGS]``: start N processes.
+
+What ``tools/dist_train.sh`` and ``tools/dist_test.sh`` run: ``torch.distributed.run`` behind
+checks that fail in one line before any process starts. Environment: ``NNODES`` (default 1),
+``NODE_RANK`` (0), ``MASTER_ADDR`` (127.0.0.1), ``PORT`` (a free one on one node, 29500 on
+several).
+"""
+
+import os
+import signal
+import socket
+import sys
+
+import torch
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from mmsb.engine.cli import report_user_errors
+from mmsb.engine.config import check_config_path
+from mmsb.engine.distributed import check_num_processes
+from mmsb.errors import UserError
+
+
+def port_is_free(port: int) -> bool:
+    """Whether this machine can listen on the TCP port."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(('', port))
+        except OSError:
+            return False
+    return True
+
+
+def rendezvous_args() -> list[str]:
+    """The options of ``torch.distributed.run`` that the environment asks for."""
+    nnodes = _integer('NNODES', '1')
+    node_rank = _integer('NODE_RANK', '0')
+    port = os.environ.get('PORT')
+    if not 0 <= node_rank < nnodes:
+        raise UserError(f'NODE_RANK is {node_rank}: give 0 to {nnodes - 1} for NNODES={nnodes}')
+    if nnodes == 1 and port is None:
+        return ['--standalone']  # picks a free port
+    port = _integer('PORT', '29500')
+    if node_rank == 0 and not port_is_free(port):
+        raise UserError(f'port {port} is in use on this machine: give another one, PORT=<number>')
+    address = os.environ.get('MASTER_ADDR', '127.0.0.1')
+    return [
+        f'--nnodes={nnodes}',
+        f'--node_rank={node_rank}',
+        f'--master_addr={address}',
+        f'--master_port={port}',
+    ]
+
+
+def _integer(name: str, default: str) -> int:
+    value = os.environ.get(name, default)
+    if not value.isdigit():
+        raise UserError(f'{name} is {value!r}: give a whole number')
+    return int(value)
+
+
+@report_user_errors
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    is_test = len(argv) > 0 and argv[0].endswith('test.py')
+    positional = ['CONFIG', *(['CHECKPOINT'] if is_test else []), 'PROCESSES']
+    if len(argv) < 1 + len(positional) or '-h' in argv or '--help' in argv:
+        name = os.path.basename(argv[0]).replace('.py', '.sh') if argv else 'launch'
+        raise UserError(f'usage: [PORT=...] tools/dist_{name} {" ".join(positional)} [ARGS]')
+    script, config, *rest = argv
+    processes = rest.pop(len(positional) - 2)
+    if not processes.isdigit() or int(processes) < 1:
+        raise UserError(f'the number of processes is {processes!r}: give 1 or more')
+    check_config_path(config)
+    check_num_processes(int(processes))
+    # One thread a process would be torch.distributed.run's default; use the cores there are.
+    threads = (
+        max(1, (os.cpu_count() or 1) // int(processes)) if not torch.cuda.is_available() else 1
+    )
+    os.environ.setdefault('OMP_NUM_THREADS', str(threads))
+    args = run.parse_args(
+        [
+            *rendezvous_args(),
+            f'--nproc_per_node={processes}',
+            script,
+            config,
+            *rest,
+            '--launcher=pytorch',
+        ]
+    )
+    try:
+        run.run(args)
+    except ChildFailedError as error:
+        # The process has said why; torch's summary of all processes would bury it.
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            print(f'error: process {rank} was killed by {name}', file=sys.stderr)
+        sys.exit(failure.exitcode if failure.exitcode > 0 else 1)
+    except (KeyboardInterrupt, SignalException):
+        print('stopped: checkpoints are in the work directory, --resume continues', file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == '__main__':
+    main()

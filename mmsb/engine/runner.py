@@ -1,0 +1,155 @@
+"""Training and testing any of our configs, whichever toolbox it belongs to."""
+
+import json
+import os
+import pickle
+import re
+from argparse import Namespace
+from contextlib import contextmanager
+from urllib.error import URLError
+
+from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+from mmengine.fileio import dump
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmsb.checkpoints.loading import safe_loading
+from mmsb.engine.config import (
+    apply_test_args,
+    apply_train_args,
+    check_data_paths,
+    load_config,
+)
+from mmsb.engine.distributed import init_distributed, wrap_for_cpu
+from mmsb.errors import UserError
+
+
+def train(args: Namespace) -> None:
+    """Trains as ``tools/train.py``'s arguments say.
+
+    Raises:
+        UserError: Something the user can set right: paths, flags, data, checkpoints.
+    """
+    cfg = load_config(args)
+    init_distributed(cfg.launcher)
+    apply_train_args(cfg, args)
+    check_data_paths(cfg, ('train_dataloader', 'val_dataloader'))
+    with explained_errors(cfg):
+        runner = build_runner(cfg)
+        warn_learning_rate(runner)
+        with explained_data_errors(cfg):
+            runner.train_loop  # noqa: B018 (a property that builds the data set)
+        runner.train()
+
+
+def test(args: Namespace) -> dict[str, float]:
+    """Tests as ``tools/test.py``'s arguments say.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        UserError: Something the user can set right: paths, flags, data, checkpoints.
+    """
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out {args.out}: predictions are written as a pickle, give NAME.pkl')
+    if args.metrics_out and not args.metrics_out.endswith('.json'):
+        raise UserError(f'--metrics-out {args.metrics_out}: metrics are written as NAME.json')
+    cfg = load_config(args)
+    if not os.path.isfile(args.checkpoint) and '://' not in args.checkpoint:
+        raise UserError(f'checkpoint {args.checkpoint} does not exist')
+    init_distributed(cfg.launcher)
+    apply_test_args(cfg, args)
+    check_data_paths(cfg, ('test_dataloader',))
+    with explained_errors(cfg):
+        runner = build_runner(cfg)
+        if args.out:
+            runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
+        metrics = runner.test()
+    if args.metrics_out and runner.rank == 0:
+        dump({name: float(value) for name, value in metrics.items()}, args.metrics_out)
+    return metrics
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds the runner of a config, wrapped for CPU processes where there is no GPU."""
+    wrap_for_cpu(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _dump_results(cfg: Config, path: str) -> DumpResults:
+    if cfg.default_scope == 'mmdet':  # writes masks as RLE, not as full-size arrays
+        from mmdet.evaluation import DumpDetResults
+
+        return DumpDetResults(out_file_path=path)
+    return DumpResults(out_file_path=path)
+
+
+def warn_learning_rate(runner: Runner) -> None:
+    """Says what the learning rate should be when the batch is not the config's."""
+    scale = runner.cfg.get('auto_scale_lr') or {}
+    base, batch = scale.get('base_batch_size'), runner.cfg.train_dataloader.get('batch_size')
+    if not base or not batch or scale.get('enable'):
+        return
+    total = batch * runner.world_size
+    lr = runner.cfg.optim_wrapper.get('optimizer', {}).get('lr')
+    if total != base and lr is not None:
+        runner.logger.warning(
+            f'the batch is {runner.world_size} x {batch} = {total}, but the learning rate {lr:g} '
+            f'is for {base}: by the linear rule it should be {lr * total / base:g}; '
+            '--auto-scale-lr sets it'
+        )
+
+
+@contextmanager
+def explained_data_errors(cfg: Config):
+    """An annotation file that cannot be read, or holds nothing, in one line."""
+    dataset = cfg.train_dataloader.dataset
+    try:
+        yield
+    except (json.JSONDecodeError, KeyError, ValueError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f'no training data could be read from {dataset.get("data_root") or ""}'
+            f'{dataset.get("ann_file") or ""}: {type(error).__name__}: {error}. It must be an '
+            'annotation file in the layout of the real data set, with at least one image that '
+            'has an object'
+        ) from error
+
+
+@contextmanager
+def explained_errors(cfg: Config):
+    """What goes wrong with downloads, checkpoints and images, in one line each."""
+    try:
+        with safe_loading():
+            yield
+    except URLError as error:
+        raise UserError(
+            f'the pretrained weights could not be downloaded ({error.reason}): give a local file, '
+            '--cfg-options model.backbone.init_cfg.checkpoint=FILE, or start from none, '
+            '--cfg-options model.backbone.init_cfg=None'
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f'a checkpoint was refused ({cfg.get("load_from") or "init_cfg"}): it is not a plain '
+            'file of weights (weights_only=True): it holds pickled code, or is damaged: '
+            + _first_line(error)
+        ) from error
+    except RuntimeError as error:
+        if 'PytorchStreamReader' in str(error):  # torch's words for a truncated file
+            raise UserError(
+                f'checkpoint {cfg.get("load_from") or "of init_cfg"} is damaged or cut short: '
+                + _first_line(error)
+            ) from error
+        raise
+    except AssertionError as error:
+        # mmcv's loader, in a validation or test pipeline
+        if found := re.search(r'failed to load image: (.*)', str(error)):
+            raise UserError(f'image {found[1]} cannot be read: repair or remove it') from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Make the environment of a stack: tools/setup_env.sh [onedl|openmmlab], into .venv or
+# .venv-openmmlab. PYTHON: the interpreter (default: the first CPython 3.10-3.13 found). A second
+# call sees that nothing changed and returns at once. UV_TORCH_BACKEND=cpu (uv's own) takes
+# PyTorch's CPU builds, which are much smaller, from PyTorch's index.
+set -u
+STACK="${1:-onedl}"
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+fail() {
+  echo "error: $*" >&2
+  exit 1
+}
+
+case "$STACK" in
+  onedl) VENV=.venv ;;
+  openmmlab) VENV=.venv-openmmlab ;;
+  *) fail "STACK is '$STACK': give onedl or openmmlab" ;;
+esac
+
+is_supported() {
+  "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+if [ -n "${PYTHON:-}" ]; then
+  is_supported "$PYTHON" || fail "PYTHON=$PYTHON is not a CPython 3.10 to 3.13"
+else
+  for PYTHON in python3 python python3.12 python3.11 python3.13 python3.10 ''; do
+    if [ -n "$PYTHON" ] && is_supported "$PYTHON"; then break; fi
+  done
+  [ -n "$PYTHON" ] || fail 'no CPython 3.10 to 3.13 found: install one, or give it, PYTHON=/path/to/python3'
+fi
+
+STAMP="$VENV/.installed"
+WANTED="$(cat requirements/"$STACK".* requirements/tests.txt setup.py model-index.yml | cksum) $(pwd)"
+if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$WANTED" ]; then exit 0; fi
+
+FREE=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
+[ "$FREE" -ge 8 ] || fail "the disk has $FREE GiB free here: the environment needs 8"
+
+UV=uv
+if ! command -v uv >/dev/null; then
+  UV=.venv-uv/bin/uv
+  if [ ! -x "$UV" ]; then
+    echo 'Getting uv (into .venv-uv) ...'
+    "$PYTHON" -m pip install -q --disable-pip-version-check --no-warn-script-location \
+      --target .venv-uv uv || fail 'pip could not install uv: no network, or no pip (see above)'
+  fi
+fi
+
+LOG=$(mktemp)
+trap 'rm -f "$LOG"' EXIT
+step() {  # shows the output; on failure one line that says the likely cause
+  "$@" 2> >(tee "$LOG" >&2) && return
+  sleep 0.2
+  if grep -qiE 'dns|failed to fetch|error sending request|connect' "$LOG"; then
+    fail 'the packages could not be downloaded: no network?'
+  elif grep -qi 'no space left' "$LOG"; then
+    fail 'the disk is full: the environment needs 8 GiB'
+  fi
+  fail "setting up $VENV failed (see above)"
+}
+echo "Setting up $VENV ($STACK, $("$PYTHON" --version)): a few GB, once ..."
+rm -f "$STAMP"
+step "$UV" venv -q --clear --python "$PYTHON" "$VENV"
+step "$UV" pip install -q --python "$VENV/bin/python" -c "requirements/$STACK.lock" \
+  -r "requirements/$STACK.txt" -r requirements/tests.txt
+step "$UV" pip install -q --python "$VENV/bin/python" --no-deps -e .
+"$VENV/bin/python" -m mmsb.check_env || fail "the environment is not whole (see above)"
+echo "$WANTED" > "$STAMP"
