@@ -107,7 +107,7 @@ def _check_same_architecture(own: dict[str, Tensor], given: dict[str, Tensor]) -
             f'{hint} a checkpoint of a ResNet'
         )
     mine, theirs = _blocks(own), _blocks(given)
-    for stage in mine.keys() & theirs.keys():
+    for stage in sorted(mine.keys() & theirs.keys()):
         if mine[stage] != theirs[stage]:
             raise UserError(
                 f'the checkpoint is of a ResNet of another depth: its layer{stage} has '

@@ -239,7 +239,7 @@ def reference_roi_pool(feature, rois, size, scale):
 def test_roi_pool(ops, device):
     layer = ops.RoIPool((2, 3), 0.5)
     feature = random_tensor(2, 2, 6, 8, dtype=FLOAT64)
-    rois = [*ROIS, [0, 40, 40, 50, 50], [0, 9, 9, 3, 3]]  # outside; turned inside out
+    rois = [*ROIS, [0, 40, 40, 50, 50], [0, 9, 9, 7.9, 7.9]]  # outside; inverted
     expected = reference_roi_pool(feature.numpy(), rois[:-1], (2, 3), 0.5)
     assert (expected[4] == 0).all()
     feature = feature.to(device).requires_grad_()

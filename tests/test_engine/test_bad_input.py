@@ -1,0 +1,266 @@
+"""What a user gets wrong: one clear line, a non-zero exit, nothing half-written."""
+
+import json
+import os
+import pickle
+import shutil
+import socket
+
+import pytest
+import torch
+
+from mmsb.engine import test as run_test
+from mmsb.engine import train
+from mmsb.engine.arguments import parse_test_args, parse_train_args
+from mmsb.errors import UserError
+from tests.conftest import MINI_SB, TINY
+
+HEADLINE = 'configs/faster_rcnn_sb_r50_fpn_1x_coco.py'  # its backbone starts from a checkpoint
+
+pytest.importorskip('mmdet')
+
+
+@pytest.fixture
+def coco(mini_coco, tmp_path, monkeypatch):
+    """A copy of the miniature that a test may break."""
+    copy = shutil.copytree(mini_coco, tmp_path / 'coco')
+    monkeypatch.setenv('MMSB_COCO_ROOT', str(copy))
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    return copy
+
+
+def train_args(root, work_dir, *flags, options=(), config=MINI_SB):
+    return parse_train_args(
+        [str(root / config), '--work-dir', str(work_dir), '--no-validate', *flags,
+         '--cfg-options', *TINY, *options]
+    )  # fmt: skip
+
+
+def line_of(error) -> str:
+    """The error's text, which must be a line."""
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+def test_config_does_not_exist(root, tmp_path):
+    args = train_args(root, tmp_path, config='configs/faster_rcnn_sb_r50_fpn_1x_cocoo.py')
+    with pytest.raises(UserError) as error:
+        train(args)
+    line = line_of(error)
+    assert 'does not exist' in line and 'did you mean' in line
+    assert 'faster_rcnn_sb_r50_fpn_1x_coco.py' in line
+
+
+def test_misspelt_key(root, tmp_path, coco):
+    options = ['model.backbone.spatial_bias.num_chanels=2']
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work', options=options))
+    assert "did you mean 'num_channels'?" in line_of(error)
+
+
+def test_toolbox_is_missing(root, tmp_path, coco, monkeypatch):
+    import importlib.util
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *args: (
+        None if name == 'mmdet' else find_spec(name, *args)))  # fmt: skip
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work'))
+    assert 'mmdet, which is not installed: pip install onedl-mmdetection' in line_of(error)
+
+
+def test_annotation_file_is_missing(root, tmp_path, coco):
+    (coco / 'annotations' / 'instances_train2017.json').unlink()
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work'))
+    line = line_of(error)
+    assert 'instances_train2017.json does not exist' in line and 'MMSB_COCO_ROOT' in line
+    assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.parametrize('content', ['', '{}', '{"images": [], "annotations": [], '
+                                     '"categories": []}', '[1, 2'])  # fmt: skip
+def test_annotation_file_is_empty(root, tmp_path, coco, content):
+    (coco / 'annotations' / 'instances_train2017.json').write_text(content)
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work'))
+    line = line_of(error)
+    assert 'instances_train2017.json' in line and 'at least one image' in line
+
+
+@pytest.mark.parametrize('content', [b'', b'not a picture'])
+def test_corrupt_jpeg_stops_and_is_named(root, tmp_path, coco, content):
+    image = sorted((coco / 'train2017').iterdir())[3]
+    image.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work'))
+    assert f'{image.name} cannot be read: repair or remove it' in line_of(error)
+
+
+def test_corrupt_jpeg_is_skipped_and_counted(root, tmp_path, coco):
+    sorted((coco / 'train2017').iterdir())[3].write_bytes(b'not a picture')
+    options = ['train_dataloader.dataset.pipeline.0.skip_corrupt=True']
+    train(train_args(root, tmp_path / 'work', options=options))
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert 'cannot be decoded: skipped (1 so far' in log
+    assert (tmp_path / 'work' / 'epoch_1.pth').is_file()
+
+
+def test_corrupt_validation_image_is_named(root, tmp_path, coco):
+    image = sorted((coco / 'val2017').iterdir())[1]
+    image.write_bytes(b'not a picture')
+    args = train_args(root, tmp_path / 'work')
+    args.no_validate = False
+    with pytest.raises(UserError) as error:
+        train(args)
+    assert f'{image.name} cannot be read' in line_of(error)
+
+
+def test_checkpoint_of_another_depth(root, tmp_path, coco):
+    from mmsb.models import SBResNet
+
+    weights = SBResNet(depth=34, spatial_bias=None).state_dict()
+    torch.save(dict(state_dict=weights), tmp_path / 'r34.pth')
+    options = [f'model.backbone.init_cfg.checkpoint={tmp_path / "r34.pth"}']
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work', options=options, config=HEADLINE))
+    assert 'of another depth' in line_of(error)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, ('PWNED',)
+
+
+@pytest.mark.parametrize('how', ['load_from', 'resume', 'init_cfg', 'test'])
+def test_pickled_code_is_refused(root, tmp_path, coco, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict={}, extra=Malicious()), tmp_path / 'evil.pth')
+    path = str(tmp_path / 'evil.pth')
+    with pytest.raises(UserError) as error:
+        if how == 'test':
+            run_test(parse_test_args([str(root / MINI_SB), path, '--work-dir', 'work']))
+        elif how == 'resume':
+            train(train_args(root, 'work', '--resume', path))
+        else:
+            option = dict(
+                load_from=[f'load_from={path}'],
+                init_cfg=[f'model.backbone.init_cfg.checkpoint={path}'],
+            )[how]  # fmt: skip
+            config = HEADLINE if how == 'init_cfg' else MINI_SB
+            train(train_args(root, 'work', options=option, config=config))
+    assert 'refused' in line_of(error) and 'pickled code' in line_of(error)
+    assert not (tmp_path / 'PWNED').exists()
+
+
+def test_truncated_checkpoint(root, tmp_path, coco):
+    torch.save(dict(state_dict={'a': torch.zeros(10000)}), tmp_path / 'whole.pth')
+    content = (tmp_path / 'whole.pth').read_bytes()
+    (tmp_path / 'cut.pth').write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work', options=[f'load_from={tmp_path / "cut.pth"}']))
+    assert 'cut.pth' in line_of(error) and ('damaged' in line_of(error))
+
+
+def test_nothing_to_resume(root, tmp_path, coco):
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work', '--resume'))
+    assert 'nothing to resume in' in line_of(error)
+    assert not (tmp_path / 'work').exists()
+
+
+def test_checkpoint_to_test_does_not_exist(root, tmp_path, coco):
+    with pytest.raises(UserError, match=r'nowhere\.pth does not exist'):
+        run_test(parse_test_args([str(root / MINI_SB), str(tmp_path / 'nowhere.pth')]))
+
+
+def test_output_files_of_the_wrong_kind(root, tmp_path):
+    for flag, message in (('--out', 'NAME.pkl'), ('--metrics-out', 'NAME.json')):
+        with pytest.raises(UserError, match=message):
+            run_test(parse_test_args([str(root / MINI_SB), 'x.pth', flag, 'predictions.txt']))
+
+
+def test_auto_scale_lr_without_a_base(root, tmp_path, coco):
+    with pytest.raises(UserError, match='base_batch_size'):
+        train(train_args(root, tmp_path, '--auto-scale-lr', options=['auto_scale_lr={}']))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='the message of a machine without a GPU')
+def test_amp_without_a_gpu(root, tmp_path, coco):
+    with pytest.raises(UserError, match='--amp needs a GPU'):
+        train(train_args(root, tmp_path, '--amp'))
+
+
+def test_download_fails(root, tmp_path, coco, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'empty cache'))
+    monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')  # refuses at once
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work', config=HEADLINE))
+    line = line_of(error)
+    assert 'could not be downloaded' in line
+    assert 'model.backbone.init_cfg.checkpoint=FILE' in line
+    assert 'model.backbone.init_cfg=None' in line
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    from mmsb.engine.distributed import check_num_processes
+
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    check_num_processes(2)
+    with pytest.raises(UserError, match=r'4 processes for 2 GPU\(s\)'):
+        check_num_processes(4)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    check_num_processes(4)  # on CPU
+
+
+class TestOfTheLauncher:
+    """From the shell: what is printed, and the exit code."""
+
+    def run(self, run_tool, *args, **env):
+        done = run_tool('tools/dist_train.sh', *args, check=False, **env)
+        assert done.returncode == 2
+        assert done.stdout == ''
+        lines = [line for line in done.stderr.splitlines() if 'warn' not in line.lower()]
+        assert len(lines) == 1 and lines[0].startswith('error: '), done.stderr
+        return lines[0]
+
+    def test_usage(self, run_tool):
+        assert 'CONFIG PROCESSES' in self.run(run_tool)
+
+    def test_config_does_not_exist(self, run_tool):
+        assert 'does not exist' in self.run(run_tool, 'configs/nothing.py', 2)
+
+    def test_number_of_processes(self, run_tool):
+        assert "'two'" in self.run(run_tool, MINI_SB, 'two')
+
+    def test_port_in_use(self, run_tool):
+        with socket.socket() as sock:
+            sock.bind(('', 0))
+            sock.listen()
+            port = sock.getsockname()[1]
+            assert f'port {port} is in use' in self.run(run_tool, MINI_SB, 2, PORT=port)
+
+    def test_node_rank(self, run_tool):
+        assert 'NODE_RANK is 3' in self.run(run_tool, MINI_SB, 2, NNODES=2, NODE_RANK=3)
+
+
+def test_of_two_processes_one_speaks(run_tool, tmp_path):
+    """An error inside the processes: one line of ours, no summary of torch's over it."""
+    done = run_tool('tools/dist_train.sh', MINI_SB, 2, '--work-dir', tmp_path / 'work', '--resume',
+                    check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count('error: ') == 1 and 'nothing to resume' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_pickle_is_what_refuses(tmp_path):
+    """The refusal is weights_only's: the same file loads without it."""
+    torch.save(dict(value=Malicious()), tmp_path / 'evil.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'evil.pth', weights_only=True)
+
+
+def test_annotations_are_json(mini_coco):
+    """The miniature that the tests above break is whole."""
+    data = json.loads((mini_coco / 'annotations' / 'instances_train2017.json').read_text())
+    assert len(data['images']) == 8
