@@ -41,22 +41,26 @@ def mini_coco(tmp_path_factory) -> Path:
     return make_mini_coco(out, num_train=8, num_val=4, size=(96, 128))
 
 
+def tool_environment(coco: Path, **env) -> dict[str, str]:
+    """Environment in which the tools run on CPU, with this Python, on a miniature."""
+    return {
+        **os.environ,
+        'PYTHON': sys.executable,
+        'MMSB_COCO_ROOT': str(coco),
+        'CUDA_VISIBLE_DEVICES': '',
+        **{key: str(value) for key, value in env.items()},
+    }
+
+
 @pytest.fixture(scope='session')
 def run_tool(mini_coco):
     """Runs a command from the repository's root, or another folder, and returns it."""
 
     def run(*command, cwd=ROOT, check=True, timeout=300, **env):
-        environment = {
-            **os.environ,
-            'PYTHON': sys.executable,
-            'MMSB_COCO_ROOT': str(mini_coco),
-            'CUDA_VISIBLE_DEVICES': '',
-            **{key: str(value) for key, value in env.items()},
-        }
         done = subprocess.run(
             [str(part) for part in command],
             cwd=cwd,
-            env=environment,
+            env=tool_environment(mini_coco, **env),
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -1,10 +1,33 @@
 """Loading checkpoints without running what they hold."""
 
 import os
+import zipfile
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+from mmsb.errors import UserError
+
+
+def check_checkpoint_file(path: str) -> None:
+    """Refuses a local checkpoint that is missing or was cut short, before it is loaded.
+
+    Args:
+        path: A file, or an address as ``torchvision://resnet50``, which is left alone.
+
+    Raises:
+        UserError: The file does not exist, is empty, or is a zip archive without its end.
+    """
+    if '://' in path:
+        return
+    if not os.path.isfile(path):
+        raise UserError(f'checkpoint {path} does not exist')
+    with open(path, 'rb') as file:
+        start = file.read(2)
+    # torch writes zip archives, whose table of contents is at the end.
+    if not start or (start == b'PK' and not zipfile.is_zipfile(path)):
+        raise UserError(f'checkpoint {path} is damaged or cut short: copy or download it again')
 
 
 def _globals_of_mmengine() -> list:

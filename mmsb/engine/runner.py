@@ -1,7 +1,6 @@
 """Training and testing any of our configs, whichever toolbox it belongs to."""
 
 import json
-import os
 import pickle
 import re
 from argparse import Namespace
@@ -14,7 +13,7 @@ from mmengine.fileio import dump
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmsb.checkpoints.loading import safe_loading
+from mmsb.checkpoints.loading import check_checkpoint_file, safe_loading
 from mmsb.engine.config import (
     apply_test_args,
     apply_train_args,
@@ -57,8 +56,6 @@ def test(args: Namespace) -> dict[str, float]:
     if args.metrics_out and not args.metrics_out.endswith('.json'):
         raise UserError(f'--metrics-out {args.metrics_out}: metrics are written as NAME.json')
     cfg = load_config(args)
-    if not os.path.isfile(args.checkpoint) and '://' not in args.checkpoint:
-        raise UserError(f'checkpoint {args.checkpoint} does not exist')
     init_distributed(cfg.launcher)
     apply_test_args(cfg, args)
     check_data_paths(cfg, ('test_dataloader',))
@@ -122,6 +119,10 @@ def explained_data_errors(cfg: Config):
 @contextmanager
 def explained_errors(cfg: Config):
     """What goes wrong with downloads, checkpoints and images, in one line each."""
+    init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or {}
+    for path in (cfg.get('load_from'), 'checkpoint' in init_cfg and init_cfg['checkpoint']):
+        if path:
+            check_checkpoint_file(path)
     try:
         with safe_loading():
             yield
@@ -137,13 +138,6 @@ def explained_errors(cfg: Config):
             'file of weights (weights_only=True): it holds pickled code, or is damaged: '
             + _first_line(error)
         ) from error
-    except RuntimeError as error:
-        if 'PytorchStreamReader' in str(error):  # torch's words for a truncated file
-            raise UserError(
-                f'checkpoint {cfg.get("load_from") or "of init_cfg"} is damaged or cut short: '
-                + _first_line(error)
-            ) from error
-        raise
     except AssertionError as error:
         # mmcv's loader, in a validation or test pipeline
         if found := re.search(r'failed to load image: (.*)', str(error)):

@@ -1,0 +1,1 @@
+"""Measuring and showing what was trained. Import the module you need; each has its own needs."""

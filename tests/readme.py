@@ -1,0 +1,44 @@
+"""README's commands, by name: tests run them as they stand there."""
+
+import re
+
+from tests.conftest import ROOT
+
+# name: what only that command matches. test_readme.py sees that each command has one name, and
+# that each name is run by some test.
+NAMES = {
+    'demo': r'^make demo',
+    'test': r'^make test',
+    'test on openmmlab': r'^STACK=openmmlab make test',
+    'install': r'^pip install -e \.( |$)',
+    'install onedl': r'^pip install -e "\.\[onedl\]"',
+    'install openmmlab': r'^pip install -e "\.\[openmmlab\]"',
+    'check_env': r'check_env',
+    'train sb': r'^tools/dist_train\.sh configs/faster_rcnn_sb_\S+ 2',
+    'train baseline': r'^tools/dist_train\.sh configs/faster_rcnn_r50_\S+ 2',
+    'train on 8': r'^tools/dist_train\.sh \S+ 8',
+    'test sb': r'^tools/dist_test\.sh',
+    'node 0': r'^NNODES=2 NODE_RANK=0',
+    'node 1': r'^NNODES=2 NODE_RANK=1',
+    'slurm train': r'slurm_train\.sh',
+    'slurm test': r'slurm_test\.sh',
+    'draw': r'make_mini_coco\.py',
+}
+
+
+def blocks(language: str) -> list[str]:
+    """README's fenced code blocks of a language."""
+    return re.findall(rf'```{language}\n(.*?)```', (ROOT / 'README.md').read_text(), re.S)
+
+
+def commands() -> list[str]:
+    """Every line of README's bash blocks, without its comment."""
+    lines = [line for block in blocks('bash') for line in block.splitlines()]
+    return [re.sub(r'\s+#.*', '', line) for line in lines if line.strip()]
+
+
+def command(name: str) -> str:
+    """The one command of that name."""
+    found = [line for line in commands() if re.search(NAMES[name], line)]
+    assert len(found) == 1, (name, found)
+    return found[0]

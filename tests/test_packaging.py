@@ -1,0 +1,109 @@
+"""The wheel and the editable installation, without a network."""
+
+import shlex
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests import readme
+from tests.conftest import ROOT
+
+STACK_NAMES = {'mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'mmseg', 'mmpretrain'}
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """A copy of the tracked tree, so that building leaves nothing in the repository."""
+    folder = tmp_path_factory.mktemp('source')
+    files = subprocess.run(
+        ['git', 'ls-files', '--cached', '--others', '--exclude-standard'],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    for name in files:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    return folder
+
+
+def setup(source, *args):
+    done = subprocess.run(
+        [sys.executable, 'setup.py', '-q', *args], cwd=source, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_wheel(source, tmp_path):
+    pytest.importorskip('setuptools.command.bdist_wheel', reason='setuptools without wheel')
+    setup(source, 'bdist_wheel', '--dist-dir', str(tmp_path))
+    (wheel,) = tmp_path.glob('*.whl')
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path / 'site')
+    for name in (
+        'mmsb/.mim/configs/faster_rcnn_sb_r50_fpn_1x_coco.py',
+        'mmsb/.mim/configs/_base_/models/faster_rcnn_r50_fpn.py',
+        'mmsb/.mim/tools/train.py',
+        'mmsb/.mim/tools/dist_train.sh',
+        'mmsb/.mim/model-index.yml',
+        'mmsb/ops/mmcv_ext/_ext.py',
+    ):
+        assert name in names
+    assert not any(name.startswith('tests/') for name in names)
+
+    # what `mim train mmsb CONFIG` runs, and ModelHub reads
+    done = subprocess.run(
+        [sys.executable, tmp_path / 'site/mmsb/.mim/tools/train.py', '--help'],
+        env={'PYTHONPATH': str(tmp_path / 'site')}, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert '--auto-scale-lr' in done.stdout, done.stderr
+    hub = pytest.importorskip('mmpretrain.apis').ModelHub
+    mim = tmp_path / 'site/mmsb/.mim'
+    hub.register_model_index(mim / 'model-index.yml', config_prefix=mim)
+    assert hub.get('faster_rcnn_sb_r50_fpn_1x_coco').config.auto_scale_lr.base_batch_size == 16
+
+
+def test_editable_installation_links_mim(source):
+    code = (
+        'import setuptools, sys; from setuptools.dist import Distribution; '
+        "sys.argv = ['setup.py', '--version']; import runpy; "
+        "names = runpy.run_path('setup.py'); d = Distribution(dict(packages=['mmsb'])); "
+        "c = names['BuildWithMim'](d); c.editable_mode = True; c.ensure_finalized(); c.run()"
+    )
+    subprocess.run([sys.executable, '-c', code], cwd=source, check=True, capture_output=True)
+    mim = source / 'mmsb' / '.mim'
+    assert (mim / 'configs').is_symlink()
+    assert (mim / 'configs/faster_rcnn_sb_r50_fpn_1x_coco.py').is_file()
+    assert (mim / 'tools/train.py').is_file() and (mim / 'model-index.yml').is_file()
+
+
+def test_the_stack_is_not_required():
+    for line in metadata.requires('mmsb') or ():
+        requirement = Requirement(line)
+        if 'extra' not in str(requirement.marker):
+            assert requirement.name.removeprefix('onedl-') not in STACK_NAMES
+
+
+@pytest.mark.parametrize('name', ['install', 'install onedl', 'install openmmlab'])
+def test_readmes_installations_name_extras_that_exist(name):
+    commands = dict(
+        install=readme.command('install'),
+        **{'install onedl': readme.command('install onedl')},
+        **{'install openmmlab': readme.command('install openmmlab')},
+    )
+    *_, target = shlex.split(commands[name])
+    extra = target.removeprefix('.').strip('[]')
+    if not extra:
+        return
+    provided = [
+        Requirement(line) for line in metadata.requires('mmsb') if f"extra == '{extra}'" in line
+        or f'extra == "{extra}"' in line
+    ]  # fmt: skip
+    pinned = {r.name: str(r.specifier) for r in provided}
+    lines = (ROOT / 'requirements' / f'{extra}.txt').read_text().splitlines()
+    wanted = [Requirement(line) for line in lines if line and not line.startswith('#')]
+    assert {r.name for r in wanted} == set(pinned)

@@ -1,0 +1,83 @@
+"""README is true: its commands are run by tests, its code runs, its links lead somewhere."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests import readme
+from tests.conftest import ROOT, TINY
+
+
+def test_every_command_has_a_name_and_is_run_by_a_test():
+    for line in readme.commands():
+        names = [name for name, pattern in readme.NAMES.items() if re.search(pattern, line)]
+        assert len(names) == 1, (line, names)
+    tests = ''.join(path.read_text() for path in (ROOT / 'tests').rglob('test_*.py'))
+    for name in readme.NAMES:
+        readme.command(name)
+        assert f"command('{name}')" in tests, f'no test runs {name}'
+
+
+def test_links_and_files_exist():
+    text = (ROOT / 'README.md').read_text()
+    for link in re.findall(r'\]\(([^)#]+)\)', text):
+        assert '://' in link or (ROOT / link).exists(), link
+    for path in re.findall(r'\b(?:configs|tools)/[\w./-]+\.(?:py|sh)\b', text):
+        assert (ROOT / path).is_file(), path
+
+
+def test_make_targets():
+    """``make -n`` prints what the targets would run: this very suite, on either stack."""
+    for name, venv in (('test', '.venv/'), ('test on openmmlab', '.venv-openmmlab/')):
+        printed = subprocess.run(
+            ['bash', '-c', f'{readme.command(name)} -n'], cwd=ROOT, capture_output=True, text=True
+        ).stdout
+        assert f'{venv}bin/python -m pytest' in printed
+
+
+def test_ci_runs_what_readme_says():
+    script = (ROOT / '.ci' / 'run').read_text()
+    assert readme.command('test') in script and readme.command('test on openmmlab') in script
+
+
+def test_detector_in_five_lines():
+    pytest.importorskip('mmdet')
+    from mmdet.registry import MODELS
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+
+    settings = {}
+    exec(readme.blocks('python')[0], settings)
+    cfg = Config.fromfile(ROOT / 'configs/faster_rcnn_r50_fpn_1x_coco.py')
+    assert settings['custom_imports'] == cfg.custom_imports
+    cfg.merge_from_dict(dict(model=settings['model']))
+    with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert type(model.backbone).__name__ == 'SBResNet'
+
+
+def test_python_example():
+    names = {}
+    exec(readme.blocks('python')[1].replace('480, 640', '48, 64'), names)
+    assert [f.shape[1] for f in names['features']] == [256, 512, 1024, 2048]
+
+
+def test_on_your_data(run_tool, mini_coco, tmp_path):
+    """README's config for one's own classes, trained on the miniature."""
+    pytest.importorskip('mmdet')
+    shutil.copytree(mini_coco, tmp_path / 'data' / 'mine')
+    mini = ROOT / 'configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py'
+    config = readme.blocks('python')[2].replace(
+        './configs/faster_rcnn_sb_r50_fpn_1x_coco.py', str(mini)
+    )
+    (tmp_path / 'mine.py').write_text(config)
+    done = run_tool(
+        sys.executable, ROOT / 'tools/train.py', 'mine.py', '--cfg-options', *TINY, cwd=tmp_path,
+    )  # fmt: skip
+    state = torch.load(tmp_path / 'work_dirs/mine/epoch_1.pth', weights_only=False)['state_dict']
+    assert state['roi_head.bbox_head.fc_cls.weight'].shape[0] == 2 + 1
+    assert 'coco/bbox_mAP_50' in done.stdout
