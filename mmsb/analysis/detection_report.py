@@ -201,11 +201,9 @@ def read_scalars(work_dir: Path) -> tuple[list[dict], list[dict], Path]:
         if not losses:
             continue
         if train:
-            # The checkpoint it went on from was at this step: lines are evenly spaced.
+            # What it went on from was at this step, 0 if it began anew: lines are evenly spaced.
             spacing = train[1]['step'] - train[0]['step'] if len(train) > 1 else 1
             start = train[0]['step'] - spacing
-            if start <= 0:
-                break
             losses = [line for line in losses if line['step'] <= start]
             last = train[0]['epoch'] - 1 if 'epoch' in train[0] else start
             tested = [line for line in tested if line['step'] <= last]

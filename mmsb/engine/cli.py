@@ -13,6 +13,8 @@ from mmsb.errors import UserError
 def report_user_errors(main: Callable) -> Callable:
     """Turns a :class:`UserError` in ``main`` into one line on stderr and exit code 2.
 
+    Ctrl-C exits without a traceback, with code 130.
+
     Of several processes only the first speaks. The traceback goes to the run's log file.
     """
 
@@ -27,6 +29,8 @@ def report_user_errors(main: Callable) -> Callable:
                 _log_traceback()
                 print(f'error: {_message(error)}', file=sys.stderr)
             sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(130)  # as a shell says of Ctrl-C; the launcher speaks for its processes
 
     return wrapper
 

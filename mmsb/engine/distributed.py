@@ -1,12 +1,14 @@
 """Process groups where mmengine has none: several processes on CPU."""
 
+import logging
 import os
 import subprocess
 
 import torch
 import torch.distributed as dist
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 
 from mmsb.errors import UserError
 
@@ -60,13 +62,16 @@ def _environment_from_slurm() -> None:
     env['WORLD_SIZE'] = env['SLURM_NTASKS']
 
 
-def wrap_for_cpu(cfg: Config) -> None:
-    """Makes the runner wrap the model for CPU processes, in place.
+def prepare_for_cpu(cfg: Config) -> None:
+    """Makes a config run on several CPU processes, in place.
 
-    By default it passes ``device_ids=[LOCAL_RANK]``, which DDP refuses on CPU.
+    By default the runner passes ``device_ids=[LOCAL_RANK]``, which DDP refuses on CPU, and
+    SyncBN, mmseg's default, has no CPU kernel: it becomes BN, with a warning.
     """
     if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
         return
+    if _replace_type(cfg.model, 'SyncBN', 'BN'):
+        print_log('SyncBN needs GPUs: BN takes its place', 'current', logging.WARNING)
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -74,6 +79,19 @@ def wrap_for_cpu(cfg: Config) -> None:
     )
     wrapper.update(cfg.get('model_wrapper_cfg') or {})
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+
+
+def _replace_type(cfg: ConfigDict, old: str, new: str) -> int:
+    """Replaces every ``type=old`` in nested dicts and lists; how many there were."""
+    if isinstance(cfg, list | tuple):
+        return sum(_replace_type(value, old, new) for value in cfg)
+    if not isinstance(cfg, dict):
+        return 0
+    count = sum(_replace_type(value, old, new) for value in cfg.values())
+    if cfg.get('type') == old:
+        cfg['type'] = new
+        count += 1
+    return count
 
 
 def rank_zero() -> bool:

@@ -20,7 +20,7 @@ from mmsb.engine.config import (
     check_data_paths,
     load_config,
 )
-from mmsb.engine.distributed import init_distributed, wrap_for_cpu
+from mmsb.engine.distributed import init_distributed, prepare_for_cpu
 from mmsb.errors import UserError
 
 
@@ -70,8 +70,8 @@ def test(args: Namespace) -> dict[str, float]:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Builds the runner of a config, wrapped for CPU processes where there is no GPU."""
-    wrap_for_cpu(cfg)
+    """Builds the runner of a config, fit for CPU processes where there is no GPU."""
+    prepare_for_cpu(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

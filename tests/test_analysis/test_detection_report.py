@@ -23,7 +23,7 @@ HEIGHT, WIDTH = 48, 64
 # ids with gaps, as COCO's: a label is a place in this list
 CATEGORIES = [{'id': i, 'name': name} for i, name in ((2, 'cat'), (7, 'dog'), (90, 'kite'))]
 TRUTH = {11: [(0, (10, 8, 50, 40))], 12: [(0, (4, 4, 54, 44))]}  # image: (label, xyxy)
-BLUE = (0, 0, 255)
+BLUE, CORNER = (0, 0, 255), (128, 0, 255)  # a plain picture with a corner
 GREEN, RED, YELLOW = (43, 212, 138), (240, 65, 42), (255, 210, 31)  # correct, wrong, missed
 RUN_COLOURS = (0, 114, 178), (213, 94, 0)
 
@@ -32,6 +32,7 @@ def make_coco(root, truth=TRUTH, crowd=()):
     (root / 'annotations').mkdir(parents=True)
     (root / 'val2017').mkdir()
     picture = np.full((HEIGHT, WIDTH, 3), BLUE[::-1], np.uint8)
+    picture[:4, :4] = CORNER[::-1]
     boxes = [(image, *box) for image, found in truth.items() for box in found]
     data = {
         'images': [
@@ -152,11 +153,9 @@ def places(path, colour):
 
 def test_perfect_predictions_have_ap_1(tmp_path):
     row = page_of(tmp_path, perfect()).table('', 'AP')['a']
-    # one object of 40 x 32 is medium, one of 50 x 40 too; there is no small or large one
-    none = '–'
-    assert row == {
-        'AP': '1.000', 'AP50': '1.000', 'AP75': '1.000', 'APs': none, 'APm': '1.000', 'APl': none,
-    }  # fmt: skip
+    # Objects of 40 x 32 and 50 x 40 are medium (32² to 96²): there is no small or large one.
+    assert [row[name] for name in ('AP', 'AP50', 'AP75', 'APm')] == ['1.000'] * 4
+    assert row['APs'] == row['APl'] == '–'
 
 
 def test_no_predictions_have_ap_0(tmp_path):
@@ -179,19 +178,21 @@ def test_no_predictions_have_ap_0(tmp_path):
 def test_half_right_predictions(tmp_path, stray_score, ap50):
     predictions = [
         sample(11, [(*TRUTH[11][0], 0.9)]),
-        sample(12, [(0, (56, 40, 62, 46), stray_score)]),
+        sample(12, [(0, (0, 0, 64, 17), stray_score)]),  # IoU 0.27, medium as well
     ]
     page = page_of(tmp_path, predictions)
     row = page.table('', 'AP')['a']
-    assert row['AP50'] == row['AP'] == f'{ap50:.3f}'
+    assert row['AP50'] == row['AP'] == row['APm'] == f'{ap50:.3f}'
     assert page.table('', 'correct')['a'] == {'correct': '1', 'wrong': '1', 'missed': '1'}
 
 
 def test_ap_counts_ious_from_50_to_95(tmp_path):
     # 31 of 50 columns of the object: IoU 0.62 passes 0.50, 0.55 and 0.60 of ten levels
     truth = {11: [(0, (0, 0, 50, 40))]}
-    row = page_of(tmp_path, [sample(11, [(0, (0, 0, 31, 40), 0.9)])], truth).table('', 'AP')['a']
+    page = page_of(tmp_path, [sample(11, [(0, (0, 0, 31, 40), 0.9)])], truth)
+    row = page.table('', 'AP')['a']
     assert (row['AP'], row['AP50'], row['AP75']) == ('0.300', '1.000', '0.000')
+    assert page.table('class')['cat']['a'] == '1.000'
 
 
 def test_labels_are_places_among_the_categories(tmp_path):
@@ -209,6 +210,17 @@ def test_aps_count_boxes_below_the_score_shown(tmp_path):
     page = page_of(tmp_path, perfect(score=0.2), min_score=0.5)
     assert page.table('', 'AP')['a']['AP'] == '1.000'
     assert page.table('', 'correct')['a']['correct'] == '0'
+
+
+def test_predictions_are_put_in_order_of_score(tmp_path):
+    coco = make_coco(tmp_path / 'coco')
+    boxes = [(0, (0, 0, 1, 1), 0.25), (1, (0, 0, 2, 2), 0.75), (2, (0, 0, 3, 3), 0.5)]
+    run = make_run(tmp_path / 'run', [sample(11, boxes), sample(12)])
+    coco = report.read_coco(coco / 'annotations/instances_val2017.json')
+    found = report.read_predictions(run / 'predictions.pkl', coco)[11]
+    assert found['scores'].tolist() == [0.75, 0.5, 0.25]
+    assert found['labels'].tolist() == [1, 2, 0]
+    assert found['boxes'][:, 2].tolist() == [2, 3, 1]
 
 
 def test_match(tmp_path):
@@ -290,6 +302,13 @@ def test_curves_of_a_resumed_training(tmp_path):
     assert newest == '20260103_000000'
 
 
+def test_a_resumed_training_may_log_less_often(tmp_path):
+    lost = [train_line(s, 77) for s in (70, 80)]
+    add_log(tmp_path, [*LINES, *lost], '20260102_000000')
+    add_log(tmp_path, [train_line(s, 0.5) for s in (90, 120)], '20260103_000000')
+    assert report.loss_curve(run_of(tmp_path)[0])[1] == [3.5, 3, 2.5, 2, 1.5, 1, 0.5, 0.5]
+
+
 def test_a_training_begun_anew_replaces_the_old_one(tmp_path):
     add_log(tmp_path, [train_line(s, 99) for s in (1, 2, 3, 40)], '20260101_000000')
     add_log(tmp_path, LINES, '20260102_000000')
@@ -313,11 +332,12 @@ def test_boxes_are_drawn_where_they_are(tmp_path):
     wrong = make_run(tmp_path / 'wrong', [sample(11, [(1, (20, 12, 60, 44), 0.8)])])
     write_report(tmp_path / 'out', {'right': right, 'wrong': wrong}, coco)
     path = tmp_path / 'out/detections.png'
-    # The pictures are plain blue: one row of three panels.
+    # One row of three panels.
     rows, columns = (np.unique(found) for found in places(path, BLUE))
     panels = np.split(columns, np.flatnonzero(np.diff(columns) > 5) + 1)
     assert len(panels) == 3
     assert rows[-1] - rows[0] + 1 == pytest.approx(len(panels[0]) * HEIGHT / WIDTH, abs=2)
+    assert np.unique(places(path, CORNER)[0])[0] == rows[0]
     truth, other = TRUTH[11][0][1], (20, 12, 60, 44)
     for colour, panel, (x1, y1, x2, y2) in (
         ((255, 255, 255), panels[0], truth),
@@ -359,11 +379,19 @@ def test_curves_are_drawn(tmp_path):
     b = make_run(tmp_path / 'b', perfect(), [{**line, 'loss': 1} for line in LINES])
     write_report(tmp_path / 'out', {'a': a, 'b': b}, coco)
     path = tmp_path / 'out/curves.png'
-    middle = cv2.imread(str(path)).shape[1] / 2
+    middle = cv2.imread(str(path)).shape[1] / 2  # loss at its left, AP at its right
     for colour in RUN_COLOURS:
         _, x = places(path, colour)
         assert (x < middle).sum() > 100
     assert (places(path, RUN_COLOURS[1])[1] > middle).sum() > 100  # on top of a's
+
+
+def test_curves_show_what_was_read(tmp_path):
+    add_log(tmp_path, LINES)
+    loss, ap = report.draw_curves([run_of(tmp_path)[0]]).axes
+    assert loss.lines[0].get_ydata().tolist() == [3.5, 3, 2.5, 2, 1.5, 1]
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in ap.lines}
+    assert drawn == {'a: AP': [[1, 0.25], [2, 0.5]], 'a: AP50': [[1, 0.45], [2, 0.7]]}
 
 
 def test_files_and_links(tmp_path):

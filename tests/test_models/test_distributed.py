@@ -1,0 +1,73 @@
+"""SBResNet on several processes (gloo, CPU)."""
+
+import copy
+import socket
+
+import torch
+import torch.distributed as dist
+from mmengine.model import revert_sync_batchnorm
+from torch import multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmsb.models import SBResNet
+
+
+def build(**kwargs):
+    torch.manual_seed(0)
+    settings = dict(base_channels=8, spatial_bias=dict(size=4), norm_eval=True, frozen_stages=1)
+    return SBResNet(**settings, **kwargs).train()
+
+
+def images(rank):
+    return torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(rank))
+
+
+def loss(model, rank):
+    return sum(out.square().mean() for out in model(images(rank)))
+
+
+def _two_steps(rank, port, results):
+    dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    # without find_unused_parameters: a frozen parameter that DDP waits for would hang or raise
+    model = DistributedDataParallel(build(), broadcast_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss(model, rank).backward()
+        optimizer.step()
+    results[rank] = {name: p.detach().clone() for name, p in model.module.named_parameters()}
+    dist.destroy_process_group()
+
+
+def test_ddp_with_frozen_stages():
+    """Two processes end where one process with both gradients averaged does."""
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        port = sock.getsockname()[1]
+    results = multiprocessing.Manager().dict()
+    multiprocessing.spawn(_two_steps, (port, results), nprocs=2)
+
+    reference = build()
+    initial = copy.deepcopy(reference.state_dict())
+    optimizer = torch.optim.SGD([p for p in reference.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (sum(loss(reference, rank) for rank in range(2)) / 2).backward()
+        optimizer.step()
+    for name, parameter in reference.named_parameters():
+        torch.testing.assert_close(results[0][name], results[1][name], rtol=0, atol=0)
+        torch.testing.assert_close(results[0][name], parameter.detach(), rtol=1e-4, atol=1e-5)
+    moved = [n for n, p in reference.named_parameters() if not torch.equal(initial[n], p)]
+    assert not [name for name in moved if name.startswith(('conv1', 'bn1', 'layer1'))]
+    assert {'layer2.0.conv3.weight', 'layer3.5.spatial_bias.mixing.weight'} <= set(moved)
+
+
+def test_sync_bn_is_bn_on_one_process():
+    model = build(norm_cfg=dict(type='SyncBN')).eval()
+    reverted = revert_sync_batchnorm(copy.deepcopy(model))
+    assert not any(isinstance(m, nn.SyncBatchNorm) for m in reverted.modules())
+    plain = build(norm_cfg=dict(type='BN')).eval()
+    x = images(0)
+    for synced, back, batch_norm in zip(model(x), reverted(x), plain(x), strict=True):
+        assert torch.equal(synced, batch_norm) and torch.equal(back, batch_norm)
+    assert list(model.state_dict()) == list(plain.state_dict())
