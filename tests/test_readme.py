@@ -1,9 +1,11 @@
 """README is true: its commands are run by tests, its code runs, its links lead somewhere."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +39,31 @@ def test_make_targets():
             ['bash', '-c', f'{readme.command(name)} -n'], cwd=ROOT, capture_output=True, text=True
         ).stdout
         assert f'{venv}bin/python -m pytest' in printed
+
+
+def test_demo(run_tool, mini_coco, tmp_path):
+    """``make demo`` whole, with few pictures and one epoch, in this environment."""
+    pytest.importorskip('mmdet')
+    demo = tmp_path / 'demo'
+    run_tool(
+        'bash', '-c', readme.command('demo') + ' --old-file=setup "$@"', 'make',
+        f'BIN={Path(sys.executable).parent}', f'COCO={tmp_path / "coco"}', f'DEMO={demo}',
+        'DRAW_ARGS=--train 8 --val 4 --size 96 128', f'DEMO_ARGS=--cfg-options {" ".join(TINY)}',
+    )  # fmt: skip
+    for name in ('sb', 'plain'):
+        assert 'coco/bbox_mAP' in json.loads((demo / name / 'metrics.json').read_text())
+    page = (demo / 'report.html').read_text()
+    for name in ('SB-ResNet', 'AP50', 'curves.png', 'detections.png'):
+        assert name in page
+    assert (demo / 'detections.png').stat().st_size > 20_000
+
+
+def test_readmes_drawing(run_tool, tmp_path):
+    command = readme.command('draw').replace('python ', f'{sys.executable} ')
+    command = command.replace('data/mini_coco', str(tmp_path / 'coco'))
+    command = command.replace('sheet.png', str(tmp_path / 'sheet.png'))
+    run_tool('bash', '-c', f'{command} --train 2 --val 2 --size 96 128')
+    assert len(list((tmp_path / 'coco/val2017').iterdir())) == 2
 
 
 def test_ci_runs_what_readme_says():

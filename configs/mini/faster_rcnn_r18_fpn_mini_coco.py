@@ -55,14 +55,14 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=16, val_interval=4)
+train_cfg = dict(max_epochs=14, val_interval=4)
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=10),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
-    dict(type='CosineAnnealingLR', by_epoch=True, T_max=16, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', by_epoch=True, T_max=14, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=4, max_keep_ckpts=2))

@@ -75,7 +75,7 @@ CATEGORIES = _categories()
 
 
 def draw_scene(
-    rng: np.random.Generator, height: int, width: int, objects: tuple[int, int] = (2, 6)
+    rng: np.random.Generator, height: int, width: int, objects: tuple[int, int] = (4, 8)
 ) -> tuple[np.ndarray, list[tuple[str, list[np.ndarray]]]]:
     """Draw one picture.
 
@@ -235,7 +235,7 @@ def make_mini_coco(
     num_train: int = 240,
     num_val: int = 60,
     size: tuple[int, int] = (160, 320),
-    objects: tuple[int, int] = (2, 6),
+    objects: tuple[int, int] = (4, 8),
     seed: int = 0,
     num_workers: int = 1,
     force: bool = False,

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import logging
 import os
 from argparse import Namespace
 from copy import deepcopy
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 
 from mmsb.errors import UserError
 
@@ -130,6 +132,14 @@ def enable_visualization(cfg: Config, args: Namespace) -> None:
     if hook is None:
         raise UserError('this config has no default_hooks.visualization: --show has nothing to ask')
     show_dir = os.path.abspath(args.show_dir) if args.show_dir else None
+    if cfg.get('launcher', 'none') != 'none':
+        # the toolboxes' visualizers draw on the first process only
+        print_log(
+            'of several processes the first draws, and only its share of the images: for all of '
+            'them run tools/test.py without a launcher',
+            'current',
+            logging.WARNING,
+        )
     hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
     if cfg.default_scope == 'mmpretrain':
         hook.update(enable=True, out_dir=show_dir)

@@ -52,7 +52,8 @@ def test_builds(path):
         model = models.build(cfg.model)
     channels = [model.neck.in_channels] if hasattr(model, 'neck') else []
     for expected in channels:  # the neck fits the backbone
-        blocks = [getattr(model.backbone, name)[-1] for name in model.backbone.res_layers]
+        names = [model.backbone.res_layers[i] for i in model.backbone.out_indices]
+        blocks = [getattr(model.backbone, name)[-1] for name in names]
         last = [getattr(b, 'conv3', None) or b.conv2 for b in blocks]
         assert expected == [conv.out_channels for conv in last]
 

@@ -85,7 +85,7 @@ def test_pictures_vary(coco):
     small, large = np.mean(areas < 32**2), np.mean(areas > 96**2)
     assert small > 0.1 and large > 0.05 and small + large < 0.8
     counts = [len(coco.imgToAnns[i['id']]) for i in coco.dataset['images']]
-    assert min(counts) >= 2 and max(counts) == 6
+    assert min(counts) >= 4 and max(counts) == 8
 
 
 def test_polygons_box_area_and_mask_agree(root, coco):

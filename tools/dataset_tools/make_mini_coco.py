@@ -15,7 +15,7 @@ def parse_args():
     add('--train', type=int, default=240, metavar='N', help='images in train2017')
     add('--val', type=int, default=60, metavar='N', help='images in val2017')
     add('--size', **two, default=(160, 320), help='shortest and longest side of an image, pixels')
-    add('--objects', **two, default=(2, 6), help='fewest and most annotated objects an image')
+    add('--objects', **two, default=(4, 8), help='fewest and most annotated objects an image')
     add('--seed', type=int, default=0, help='another seed, other pictures')
     add('--workers', type=int, default=2, metavar='N', help='threads; the result is the same')
     add('--force', action='store_true', help='redraw a miniature that OUT already holds')
