@@ -76,6 +76,7 @@ def main():
     if not args.summarize:
         os.environ['MMSB_COCO_ROOT'] = str(args.coco)
         versions = ('torch', 'torchvision', 'onedl-mmdetection', 'mmdet')
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         results = dict(device=device(), versions={}, runs={name: {} for name in CONFIGS})
         for name in versions:
             try:

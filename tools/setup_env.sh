@@ -52,7 +52,9 @@ trap 'rm -f "$LOG"' EXIT
 step() {  # shows the output; on failure one line that says the likely cause
   "$@" 2> >(tee "$LOG" >&2) && return
   sleep 0.2
-  if grep -qiE 'dns|failed to fetch|error sending request|connect' "$LOG"; then
+  if grep -qi 'invalid peer certificate' "$LOG"; then
+    fail "a certificate was refused: behind a company's proxy, UV_SYSTEM_CERTS=1 make ..."
+  elif grep -qiE 'dns|failed to fetch|error sending request|connect' "$LOG"; then
     fail 'the packages could not be downloaded: no network?'
   elif grep -qi 'no space left' "$LOG"; then
     fail 'the disk is full: the environment needs 8 GiB'

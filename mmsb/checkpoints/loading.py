@@ -1,11 +1,15 @@
 """Loading checkpoints without running what they hold."""
 
+import codecs
 import os
+import pickle
 import zipfile
 from contextlib import contextmanager
+from importlib import import_module
 
 import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
 
 from mmsb.errors import UserError
 
@@ -30,18 +34,31 @@ def check_checkpoint_file(path: str) -> None:
         raise UserError(f'checkpoint {path} is damaged or cut short: copy or download it again')
 
 
+def _method_of_history_buffer(owner: type, name: str):
+    """``getattr`` as mmengine's checkpoints need it, and nothing else."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'the file asks for attribute {name} of {owner}')
+    return getattr(owner, name)
+
+
+# OpenMMLab's HistoryBuffer holds its statistics methods, which pickle as getattr calls. torch
+# looks an allowed function up by its module and name.
+_method_of_history_buffer.__module__ = 'builtins'
+_method_of_history_buffer.__name__ = _method_of_history_buffer.__qualname__ = 'getattr'
+
+
 def _globals_of_mmengine() -> list:
     """What mmengine's own checkpoints hold beside tensors: logged scalars, as numpy arrays."""
-    from mmengine.logging import HistoryBuffer
-
-    core = np._core if hasattr(np, '_core') else np.core
+    multiarray = import_module(f'numpy.{"_" * (np.__version__ >= "2")}core.multiarray')
     dtypes = {type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64', 'uint32')}
     return [
         HistoryBuffer,
+        _method_of_history_buffer,
         np.ndarray,
         np.dtype,
-        core.multiarray._reconstruct,
-        core.multiarray.scalar,
+        multiarray._reconstruct,
+        multiarray.scalar,
+        codecs.encode,  # bytes in protocol 2; torch 2.4 does not allow it itself
         *sorted(dtypes, key=str),
     ]
 

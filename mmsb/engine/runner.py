@@ -133,17 +133,14 @@ def explained_errors(cfg: Config):
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
     except pickle.UnpicklingError as error:
+        unknown = re.search(r'Unsupported \w+:? (?:GLOBAL )?(\S+)', str(error))
         raise UserError(
-            f'a checkpoint was refused ({cfg.get("load_from") or "init_cfg"}): it is not a plain '
-            'file of weights (weights_only=True): it holds pickled code, or is damaged: '
-            + _first_line(error)
+            f'checkpoint {cfg.get("load_from") or "of init_cfg"} was refused: it holds more than '
+            f'weights, pickled code{f" ({unknown[1]})" if unknown else ""}, or is damaged; files '
+            'are read with weights_only=True'
         ) from error
     except AssertionError as error:
         # mmcv's loader, in a validation or test pipeline
         if found := re.search(r'failed to load image: (.*)', str(error)):
             raise UserError(f'image {found[1]} cannot be read: repair or remove it') from error
         raise
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
