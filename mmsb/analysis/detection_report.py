@@ -7,7 +7,6 @@ anew from the predictions by pycocotools.
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import os
@@ -30,13 +29,13 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..check_env import PACKAGES, installed
-from ..errors import UserError
+from mmsb.analysis.page import NONE, as_html, as_markdown, as_text
+from mmsb.check_env import PACKAGES, installed
+from mmsb.errors import UserError
 
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')  # as pycocotools orders them
 SPLIT = 'val2017'
 MIN_IOU = 0.5  # from here on a box counts as found in the pictures
-NONE = '–'  # nothing to show in a cell
 
 RUN_COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 STYLES = {  # of boxes: colour, dashes, colour of the text on it, what it means
@@ -130,12 +129,12 @@ def write_report(
             out / 'detections.png'
         )
         blocks = list(_content(read, coco, len(images), min_score))
-        (out / 'report.html').write_text(_as_html(blocks), encoding='utf-8')
-        (out / 'report.md').write_text(_as_markdown(blocks), encoding='utf-8')
+        (out / 'report.html').write_text(as_html(blocks), encoding='utf-8')
+        (out / 'report.md').write_text(as_markdown(blocks), encoding='utf-8')
     except OSError as error:
         raise UserError(f'cannot write {out}: {error.strerror or error}') from error
     if log:
-        log(_as_text(*_ap_table(read)))
+        log(as_text(*_ap_table(read)))
         for run in read:
             if run.note:
                 log(f'note: {run.note}')
@@ -653,8 +652,6 @@ def _outcome(boxes: list[Box]) -> str:
 
 
 # ---------------------------------------------------------------- the page
-# A page is a list of blocks: ('h1' | 'h2' | 'p', text), ('img', file, description),
-# ('table', head, rows). Cells that begin with a digit are set to the right.
 
 
 def _content(runs: list[Run], coco: COCO, shown: int, min_score: float) -> Iterable[tuple]:
@@ -726,96 +723,3 @@ def _class_table(runs: list[Run], coco: COCO) -> tuple[list[str], list[list[str]
         aps = (_number(run.class_ap50[cat]) for run in runs)
         rows.append([coco.cats[cat]['name'], str(count), *aps])
     return ['class', 'objects', *(run.name for run in runs)], rows
-
-
-def _as_text(head: list[str], rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return '\n'.join(
-        '  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in (head, *rows)
-    )
-
-
-def _as_markdown(blocks: list[tuple]) -> str:
-    def row(cells):
-        return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
-
-    parts = []
-    for kind, *rest in blocks:
-        if kind == 'table':
-            head, rows = rest
-            ruler = ['---:' if right else '---' for right in _right(rows)]
-            parts.append('\n'.join(map(row, (head, ruler, *rows))))
-        elif kind == 'img':
-            parts.append(f'![{rest[1]}]({rest[0]})')
-        else:
-            parts.append({'h1': '# ', 'h2': '## ', 'p': ''}[kind] + rest[0])
-    return '\n\n'.join(parts) + '\n'
-
-
-def _right(rows: list[list[str]]) -> list[bool]:
-    return [
-        n > 0 and all(cell == NONE or cell[:1].isdigit() for cell in column)
-        for n, column in enumerate(zip(*rows, strict=True))
-    ]
-
-
-CSS = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 1232px; margin: 2em auto 4em; padding: 0 20px; }
-h1 { margin: 0 0 .2em; }
-h2 { margin: 2em 0 .6em; padding-top: .8em; border-top: 1px solid #ddd; }
-img { display: block; max-width: calc(100% + 32px); height: auto; margin: .5em -16px; }
-table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3em .9em; border-bottom: 1px solid #e4e4e4; text-align: left; }
-thead th { border-bottom: 2px solid #888; }
-tbody tr:hover { background: #f4f7fa; }
-.right { text-align: right; }
-"""
-
-
-def _as_html(blocks: list[tuple]) -> str:
-    title = next(text for kind, text, *_ in blocks if kind == 'h1')
-    lines = [
-        '<!DOCTYPE html>',
-        '<html lang="en">',
-        '<head>',
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<title>{html.escape(title)}</title>',
-        f'<style>{CSS}</style>',
-        '</head>',
-        '<body>',
-    ]
-    for kind, *rest in blocks:
-        if kind == 'table':
-            lines += _html_table(*rest)
-        elif kind == 'img':
-            name, alt = map(html.escape, rest)
-            lines.append(f'<a href="{name}"><img src="{name}" alt="{alt}"></a>')
-        else:
-            lines.append(f'<{kind}>{html.escape(rest[0])}</{kind}>')
-    return '\n'.join([*lines, '</body>', '</html>', ''])
-
-
-def _html_table(head: list[str], rows: list[list[str]]) -> list[str]:
-    right = _right(rows)
-
-    def row(cells, tags):
-        return '<tr>{}</tr>'.format(
-            ''.join(
-                f'<{tag}{" class=right" * side}>{html.escape(cell)}</{tag}>'
-                for cell, side, tag in zip(cells, right, tags, strict=True)
-            )
-        )
-
-    tags = ['th', *['td'] * (len(head) - 1)]
-    body = [row(cells, tags) for cells in rows]
-    return [
-        '<table>',
-        f'<thead>{row(head, ["th"] * len(head))}</thead>',
-        '<tbody>',
-        *body,
-        '</tbody>',
-        '</table>',
-    ]

@@ -1,0 +1,106 @@
+"""Pages of text, tables and pictures, as HTML, Markdown or terminal text.
+
+A page is a list of blocks: ``('h1' | 'h2' | 'p', text)``, ``('img', file, description)`` or
+``('table', head, rows)`` with strings in the cells; columns of numbers are set to the right.
+"""
+
+import html
+
+NONE = '–'  # nothing to show in a cell
+
+
+def as_text(head: list[str], rows: list[list[str]]) -> str:
+    """A table for the terminal, in columns."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return '\n'.join(
+        '  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in (head, *rows)
+    )
+
+
+def as_markdown(blocks: list[tuple]) -> str:
+    """A page as Markdown."""
+
+    def row(cells):
+        return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
+
+    parts = []
+    for kind, *rest in blocks:
+        if kind == 'table':
+            head, rows = rest
+            ruler = ['---:' if right else '---' for right in _right(rows)]
+            parts.append('\n'.join(map(row, (head, ruler, *rows))))
+        elif kind == 'img':
+            parts.append(f'![{rest[1]}]({rest[0]})')
+        else:
+            parts.append({'h1': '# ', 'h2': '## ', 'p': ''}[kind] + rest[0])
+    return '\n\n'.join(parts) + '\n'
+
+
+def _right(rows: list[list[str]]) -> list[bool]:
+    return [
+        n > 0 and all(cell == NONE or cell[:1].isdigit() for cell in column)
+        for n, column in enumerate(zip(*rows, strict=True))
+    ]
+
+
+CSS = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
+       max-width: 1232px; margin: 2em auto 4em; padding: 0 20px; }
+h1 { margin: 0 0 .2em; }
+h2 { margin: 2em 0 .6em; padding-top: .8em; border-top: 1px solid #ddd; }
+img { display: block; max-width: calc(100% + 32px); height: auto; margin: .5em -16px; }
+table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .3em .9em; border-bottom: 1px solid #e4e4e4; text-align: left; }
+thead th { border-bottom: 2px solid #888; }
+tbody tr:hover { background: #f4f7fa; }
+.right { text-align: right; }
+"""
+
+
+def as_html(blocks: list[tuple]) -> str:
+    """A page as HTML: no script, nothing from elsewhere, pictures beside it."""
+    title = next(text for kind, text, *_ in blocks if kind == 'h1')
+    lines = [
+        '<!DOCTYPE html>',
+        '<html lang="en">',
+        '<head>',
+        '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<title>{html.escape(title)}</title>',
+        f'<style>{CSS}</style>',
+        '</head>',
+        '<body>',
+    ]
+    for kind, *rest in blocks:
+        if kind == 'table':
+            lines += _html_table(*rest)
+        elif kind == 'img':
+            name, alt = map(html.escape, rest)
+            lines.append(f'<a href="{name}"><img src="{name}" alt="{alt}"></a>')
+        else:
+            lines.append(f'<{kind}>{html.escape(rest[0])}</{kind}>')
+    return '\n'.join([*lines, '</body>', '</html>', ''])
+
+
+def _html_table(head: list[str], rows: list[list[str]]) -> list[str]:
+    right = _right(rows)
+
+    def row(cells, tags):
+        return '<tr>{}</tr>'.format(
+            ''.join(
+                f'<{tag}{" class=right" * side}>{html.escape(cell)}</{tag}>'
+                for cell, side, tag in zip(cells, right, tags, strict=True)
+            )
+        )
+
+    tags = ['th', *['td'] * (len(head) - 1)]
+    body = [row(cells, tags) for cells in rows]
+    return [
+        '<table>',
+        f'<thead>{row(head, ["th"] * len(head))}</thead>',
+        '<tbody>',
+        *body,
+        '</tbody>',
+        '</table>',
+    ]
