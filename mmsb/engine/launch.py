@@ -6,6 +6,7 @@ checks that fail in one line before any process starts. Environment: ``NNODES`` 
 several).
 """
 
+import logging
 import os
 import signal
 import socket
@@ -75,11 +76,12 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f'the number of processes is {processes!r}: give 1 or more')
     check_config_path(config)
     check_num_processes(int(processes))
-    # One thread a process would be torch.distributed.run's default; use the cores there are.
-    threads = (
-        max(1, (os.cpu_count() or 1) // int(processes)) if not torch.cuda.is_available() else 1
-    )
-    os.environ.setdefault('OMP_NUM_THREADS', str(threads))
+    # Set here, so that neither torch nor mmengine warns that it sets them.
+    threads = 1 if torch.cuda.is_available() else max(1, (os.cpu_count() or 1) // int(processes))
+    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        os.environ.setdefault(name, str(threads))
+    # The process that fails says why; torch's log of which others it stops would bury that.
+    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     args = run.parse_args(
         [
             *rendezvous_args(),
@@ -93,7 +95,6 @@ def main(argv: list[str] | None = None) -> None:
     try:
         run.run(args)
     except ChildFailedError as error:
-        # The process has said why; torch's summary of all processes would bury it.
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
             name = signal.Signals(-failure.exitcode).name
