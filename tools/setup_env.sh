@@ -64,7 +64,7 @@ step() {  # shows the output; on failure one line that says the likely cause
 echo "Setting up $VENV ($STACK, $("$PYTHON" --version)): a few GB, once ..."
 rm -f "$STAMP"
 step "$UV" venv -q --clear --python "$PYTHON" "$VENV"
-step "$UV" pip install -q --python "$VENV/bin/python" -c "requirements/$STACK.lock" \
+step "$UV" pip install --python "$VENV/bin/python" -c "requirements/$STACK.lock" \
   -r "requirements/$STACK.txt" -r requirements/tests.txt
 step "$UV" pip install -q --python "$VENV/bin/python" --no-deps -e .
 "$VENV/bin/python" -m mmsb.check_env || fail "the environment is not whole (see above)"
