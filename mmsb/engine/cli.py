@@ -42,8 +42,6 @@ def _message(error: UserError) -> str:
 
 
 def _log_traceback() -> None:
-    if not MMLogger.check_instance_created('mmengine') and not MMLogger._instance_dict:
-        return
     logger = MMLogger.get_current_instance()
     record = logger.makeRecord(
         logger.name, logging.ERROR, __file__, 0, 'stopped by an error', (), sys.exc_info()

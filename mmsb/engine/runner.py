@@ -1,6 +1,6 @@
 """Training and testing any of our configs, whichever toolbox it belongs to."""
 
-import json
+import os
 import pickle
 import re
 from argparse import Namespace
@@ -18,6 +18,7 @@ from mmsb.engine.config import (
     apply_test_args,
     apply_train_args,
     check_data_paths,
+    innermost_dataset,
     load_config,
 )
 from mmsb.engine.distributed import init_distributed, prepare_for_cpu
@@ -102,17 +103,17 @@ def warn_learning_rate(runner: Runner) -> None:
 @contextmanager
 def explained_data_errors(cfg: Config):
     """An annotation file that cannot be read, or holds nothing, in one line."""
-    dataset = cfg.train_dataloader.dataset
+    dataset = innermost_dataset(cfg.train_dataloader.dataset)
+    path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     try:
         yield
-    except (json.JSONDecodeError, KeyError, ValueError, IndexError) as error:
-        if isinstance(error, UserError):
-            raise
+    except (KeyError, ValueError, IndexError) as error:  # JSON's error is a ValueError
+        if isinstance(error, UserError) or 'registry' in str(error):
+            raise  # a misspelt name in the config is no matter of data
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise UserError(
-            f'no training data could be read from {dataset.get("data_root") or ""}'
-            f'{dataset.get("ann_file") or ""}: {type(error).__name__}: {error}. It must be an '
-            'annotation file in the layout of the real data set, with at least one image that '
-            'has an object'
+            f'no training data could be read from {path} ({reason}): it must be an annotation file '
+            'in the layout of the real data set, with at least one image that has an object'
         ) from error
 
 
@@ -134,8 +135,9 @@ def explained_errors(cfg: Config):
         ) from error
     except pickle.UnpicklingError as error:
         unknown = re.search(r'Unsupported \w+:? (?:GLOBAL )?(\S+)', str(error))
+        which = cfg.get('load_from') or 'of init_cfg or of the work directory'
         raise UserError(
-            f'checkpoint {cfg.get("load_from") or "of init_cfg"} was refused: it holds more than '
+            f'checkpoint {which} was refused: it holds more than '
             f'weights, pickled code{f" ({unknown[1]})" if unknown else ""}, or is damaged; files '
             'are read with weights_only=True'
         ) from error
