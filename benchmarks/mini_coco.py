@@ -54,7 +54,7 @@ def device() -> str:
 
 def table(results: dict) -> str:
     """Mean and standard deviation over the seeds, as Markdown."""
-    lines = [f'| backbone | {" | ".join(METRICS)} |', '| --- | ' + '--- | ' * len(METRICS)]
+    lines = [f'| backbone | {" | ".join(METRICS)} |', '| --- ' * (len(METRICS) + 1) + '|']
     for name, runs in results['runs'].items():
         cells = []
         for key in METRICS.values():
