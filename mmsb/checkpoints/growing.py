@@ -53,7 +53,8 @@ def grow_state_dict(
 
     Raises:
         UserError: The checkpoint is of another architecture (depth, stem, width, number of
-            spatial bias channels), or none of its keys is the backbone's.
+            spatial bias channels), none of its keys is the backbone's, or the backbone's
+            spatial bias is of a kind that changes what plain weights compute.
     """
     own = backbone.state_dict()
     given = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
@@ -66,6 +67,11 @@ def grow_state_dict(
         name += '.'
         if any(key.startswith(f'{name}spatial_bias.') for key in given):
             continue  # an SB-ResNet's own weights
+        if not block.grows and any(key.startswith(name) for key in given):
+            raise UserError(
+                "plain weights do not keep their function with spatial_bias['fusion'] 'add' or "
+                "an SKNet's spatial_bias['norm'] 'all': train from scratch, or leave these out"
+            )
         norm, conv = (f'{name}{layer}.' for layer in block.widened_layers)
         for key in [k for k in own if k.startswith((norm, conv)) and k in given]:
             value, target = given[key], own[key]

@@ -1,6 +1,26 @@
 """The networks: layers (one global-context block a file) and backbones."""
 
-from .backbones import SBResNet
-from .layers import SpatialBias
+from .backbones import SBResNet, SBResNet_CIFAR, SBSKNet, SKNet
+from .layers import (
+    BATBlock,
+    GatherExcite,
+    NonLocalBlock,
+    SelectiveKernel,
+    SpatialBias,
+    SqueezeExcitation,
+    StyleRecalibration,
+)
 
-__all__ = ['SBResNet', 'SpatialBias']
+__all__ = [
+    'BATBlock',
+    'GatherExcite',
+    'NonLocalBlock',
+    'SBResNet',
+    'SBResNet_CIFAR',
+    'SBSKNet',
+    'SKNet',
+    'SelectiveKernel',
+    'SpatialBias',
+    'SqueezeExcitation',
+    'StyleRecalibration',
+]

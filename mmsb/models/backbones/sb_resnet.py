@@ -1,6 +1,7 @@
 """SB-ResNet: ResNet with spatial bias (arXiv 2302.12505, section 3; Table 6)."""
 
 import difflib
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -26,6 +27,9 @@ SPATIAL_BIAS = dict(
     kernel_size=3,
     position='conv2',
     resolution='released',
+    fusion='concat',
+    pooling='avg',
+    mixing=True,
 )
 
 
@@ -42,18 +46,25 @@ class ResidualBlock(BaseModule):
         downsample (nn.Module, optional): The projection shortcut. Defaults to None.
         style (str): Where a bottleneck's stride is: 'pytorch', on the 3x3 convolution, or
             'caffe', on the first 1x1. Defaults to 'pytorch'.
-        spatial_bias (dict, optional): ``position``, ``resolution`` and the arguments of
-            :class:`SpatialBias`. Defaults to None.
+        spatial_bias (dict, optional): ``position``, ``resolution``, ``fusion`` ('concat') and
+            the arguments of :class:`SpatialBias`. Defaults to None.
         conv_cfg (dict, optional): Convolutions. Defaults to None.
         norm_cfg (dict): Norms. Defaults to ``dict(type='BN')``.
         dcn (dict, optional): Deformable convolution in place of the 3x3. Defaults to None.
-        plugins (Sequence[dict]): This stage's plugins. Defaults to ().
+        plugins (Sequence[dict]): This block's plugins. Defaults to ().
         drop_path_rate (float): Stochastic depth rate. Defaults to 0.
         with_cp (bool): Gradient checkpointing. Defaults to False.
     """
 
     expansion: int
-    depths: tuple[int, ...]
+    # the keys of spatial_bias that choose among words
+    choices = dict(
+        position=('conv1', 'conv2'),
+        resolution=('released', 'strided'),
+        fusion=('concat', 'add'),
+        pooling=('avg', 'max'),
+        mixing=(True, False),
+    )
 
     def __init__(
         self,
@@ -80,6 +91,7 @@ class ResidualBlock(BaseModule):
             spatial_bias = dict(spatial_bias)
             self.spatial_bias_at = self.spatial_bias_layer(spatial_bias.pop('position'))
             strided = spatial_bias.pop('resolution') == 'strided'
+            self.fusion = spatial_bias.pop('fusion', 'concat')
 
         self.norm_names, self.plugin_names = [], []
         width = in_channels
@@ -88,17 +100,9 @@ class ResidualBlock(BaseModule):
             if kernel_size == 3 and dcn is not None:
                 dcn = dict(dcn)
                 cfg = conv_cfg if dcn.pop('fallback_on_stride', False) and stride > 1 else dcn
-            conv = build_conv_layer(
-                cfg,
-                width,
-                out_channels,
-                kernel_size,
-                stride=stride,
-                padding=dilation if kernel_size == 3 else 0,
-                dilation=dilation,
-                bias=False,
-            )
-            self.add_module(f'conv{i}', conv)
+            shape = (width, out_channels, kernel_size, stride, dilation)
+            self.add_module(f'conv{i}', self._make_conv(cfg, norm_cfg, *shape))
+            num_maps = 0
             if i == self.spatial_bias_at:
                 self.spatial_bias = SpatialBias(
                     width,
@@ -107,12 +111,15 @@ class ResidualBlock(BaseModule):
                     norm_cfg=norm_cfg,
                     **spatial_bias,
                 )
-                out_channels += self.spatial_bias.num_channels
-            width = out_channels
-            norm_name, norm = build_norm_layer(norm_cfg, width, postfix=i)
-            self.add_module(norm_name, norm)
+                num_maps = self.spatial_bias.num_channels if self.fusion == 'concat' else 0
+            width = out_channels + num_maps
+            norm_name, norm_width = None, self._norm_width(i, out_channels, num_maps)
+            if norm_width:
+                norm_name, norm = build_norm_layer(norm_cfg, norm_width, postfix=i)
+                self.add_module(norm_name, norm)
             self.norm_names.append(norm_name)
             self.plugin_names.append(self._add_plugins(plugins, f'after_conv{i}', width))
+        self.plugin_names.append(self._add_plugins(plugins, 'after_block', width))
 
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
@@ -130,10 +137,33 @@ class ResidualBlock(BaseModule):
         """The convolution (1-based) that spatial bias stands beside."""
         raise NotImplementedError
 
+    def _make_conv(
+        self, cfg, norm_cfg, in_channels, out_channels, kernel_size, stride, dilation
+    ) -> nn.Module:
+        return build_conv_layer(
+            cfg,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=dilation if kernel_size == 3 else 0,
+            dilation=dilation,
+            bias=False,
+        )
+
+    def _norm_width(self, layer: int, channels: int, num_maps: int) -> int:
+        """Channels of the norm after a layer with so many channels and maps; 0 is no norm."""
+        return channels + num_maps
+
     @property
-    def widened_layers(self) -> tuple[str, str]:
-        """Names of the norm and the convolution that spatial bias makes wider."""
+    def widened_layers(self) -> tuple[str | None, str]:
+        """Names of the norm (None: there is none) and convolution that spatial bias widens."""
         return self.norm_names[self.spatial_bias_at - 1], f'conv{self.spatial_bias_at + 1}'
+
+    @property
+    def grows(self) -> bool:
+        """Whether plain weights, zeros appended, make this block compute what they did."""
+        return self.fusion == 'concat'
 
     @property
     def last_norm(self) -> nn.Module:
@@ -156,28 +186,41 @@ class ResidualBlock(BaseModule):
             names.append(name)
         return names
 
-    def _residual(self, x: Tensor) -> Tensor:
+    def _norm_relu(self, layer: int, y: Tensor, maps: Tensor | None) -> Tensor:
+        """What follows a layer's convolution; maps are its spatial bias, if it has any."""
+        if maps is not None:
+            y = torch.cat([y, maps], dim=1) if self.fusion == 'concat' else y + maps
+        y = getattr(self, self.norm_names[layer - 1])(y)
+        return self.relu(y) if layer < self.num_layers else y
+
+    def _plug(self, place: int, y: Tensor) -> Tensor:
+        for name in self.plugin_names[place]:
+            y = getattr(self, name)(y)
+        return y
+
+    def _forward(self, x: Tensor) -> Tensor:
         out = x
         for i in range(1, self.num_layers + 1):
             y = getattr(self, f'conv{i}')(out)
-            if i == self.spatial_bias_at:
-                y = torch.cat([y, self.spatial_bias(out, y.shape[2:])], dim=1)
-            y = getattr(self, self.norm_names[i - 1])(y)
-            if i < self.num_layers:
-                y = self.relu(y)
-            for name in self.plugin_names[i - 1]:
-                y = getattr(self, name)(y)
-            out = y
+            maps = self.spatial_bias(out, y.shape[2:]) if i == self.spatial_bias_at else None
+            out = self._plug(i - 1, self._norm_relu(i, y, maps))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return self.drop_path(out) + shortcut
+        return self._plug(-1, self.relu(self.drop_path(out) + shortcut))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, channels * expansion, H / stride, W / stride)."""
         if self.with_cp and x.requires_grad:
-            out = cp.checkpoint(self._residual, x, use_reentrant=False)
-        else:
-            out = self._residual(x)
-        return self.relu(out)
+            return cp.checkpoint(self._forward, x, use_reentrant=False)
+        return self._forward(x)
+
+    def init_weights(self) -> None:
+        """Initializes as mmengine, then plugins that have only a way of their own."""
+        super().init_weights()
+        for name in itertools.chain(*self.plugin_names):
+            plugin = getattr(self, name)
+            # mmcv's ContextBlock starts as the identity; the backbone's Kaiming undid that
+            if hasattr(plugin, 'reset_parameters') and not hasattr(plugin, 'init_weights'):
+                plugin.reset_parameters()
 
 
 class BasicBlock(ResidualBlock):
@@ -225,7 +268,8 @@ class SBResNet(BaseModule):
 
             - stages (Sequence[bool]): Which stages have it (Table 6). Defaults to
               (True, True, True, False).
-            - num_channels (int): Maps a block (Tables 4, 7). Defaults to 3.
+            - num_channels (int): Maps a block (Tables 4, 7); 0 is no spatial bias. Defaults
+              to 3.
             - size (int or Sequence[int]): Side of the pooled grid, one for all stages or
               one a stage (Table 3). Defaults to 10.
             - kernel_size (int): Width of the 1-D convolution. Defaults to 3.
@@ -235,6 +279,11 @@ class SBResNet(BaseModule):
             - resolution (str): In a stride-2 block, 'released' makes the maps from the
               features before the stride, as the authors' release; 'strided' after it, as
               the paper's FLOPs say. Defaults to 'released'.
+            - fusion (str): 'concat', or 'add', one map added to every channel (Table 5; needs
+              num_channels=1). Defaults to 'concat'.
+            - pooling (str): 'avg' or 'max' to the grid (Table 5). Defaults to 'avg'.
+            - mixing (bool): Whether there is the 1-D convolution; False is Table 5's "pool
+              only". Defaults to True.
         in_channels (int): Channels of the image. Defaults to 3.
         stem_channels (int, optional): Channels of the stem. Defaults to None,
             ``base_channels``.
@@ -259,7 +308,9 @@ class SBResNet(BaseModule):
         stage_with_dcn (Sequence[bool]): Stages that have it. Defaults to none.
         plugins (Sequence[dict], optional): mmdet's convention:
             ``dict(cfg=dict(type=...), stages=(...), position='after_conv3')``; a plugin
-            after spatial bias sees the widened features. Defaults to None.
+            after spatial bias sees the widened features. More than mmdet's: the position
+            'after_block', behind the block's last ReLU, and ``blocks=(1, 3)``, the blocks of
+            each of its stages that have it, from 0 (all if left out). Defaults to None.
         with_cp (bool): Gradient checkpointing. Defaults to False.
         zero_init_residual (bool): Start every block as the identity. Not the paper's.
             Defaults to False.
@@ -269,7 +320,8 @@ class SBResNet(BaseModule):
             (fan out) convolutions, unit norms, as the authors'.
 
     Raises:
-        UserError: An argument or a key of ``spatial_bias`` is not among those above.
+        UserError: An argument or a key of ``spatial_bias`` is not among those above; a plugin
+            names a position or a block that does not exist.
 
     Example:
         >>> import torch
@@ -290,6 +342,9 @@ class SBResNet(BaseModule):
         101: (Bottleneck, (3, 4, 23, 3)),
         152: (Bottleneck, (3, 8, 36, 3)),
     }
+    spatial_bias_defaults = SPATIAL_BIAS
+    stem_conv = dict(kernel_size=7, stride=2, padding=3)
+    stem_pool = True
 
     def __init__(
         self,
@@ -325,12 +380,12 @@ class SBResNet(BaseModule):
         super().__init__(init_cfg)
         _check_choice('depth', depth, self.arch_settings)
         _check_choice('style', style, ('pytorch', 'caffe'))
-        _check_choice('num_stages', num_stages, (1, 2, 3, 4))
+        block, stage_blocks = self.arch_settings[depth]
+        _check_choice('num_stages', num_stages, range(1, len(stage_blocks) + 1))
         for name, value in (('strides', strides), ('dilations', dilations)):
             _check_length(name, value, num_stages)
         if not out_indices or not all(0 <= i < num_stages for i in out_indices):
             raise UserError(f'out_indices is {out_indices}; give stages from 0 to {num_stages - 1}')
-        block, stage_blocks = self.arch_settings[depth]
         if dcn is not None and block is BasicBlock:
             raise UserError(f'dcn needs a bottleneck (depth 50, 101 or 152), not depth {depth}')
         if dcn is not None:
@@ -348,8 +403,10 @@ class SBResNet(BaseModule):
         self.zero_init_residual = zero_init_residual
         self.stage_blocks = stage_blocks[:num_stages]
 
-        stage_bias = _spatial_bias_of_stages(spatial_bias, num_stages, norm_cfg)
-        stage_plugins = _plugins_of_stages(plugins, num_stages, block)
+        stage_bias = _spatial_bias_of_stages(
+            spatial_bias, self.spatial_bias_defaults, num_stages, norm_cfg, block
+        )
+        block_plugins = _plugins_of_blocks(plugins, self.stage_blocks, block)
         drop_rates = torch.linspace(0, drop_path_rate, sum(stage_blocks), device='cpu').tolist()
 
         width = base_channels if stem_channels is None else stem_channels
@@ -374,9 +431,10 @@ class SBResNet(BaseModule):
                         conv_cfg=conv_cfg,
                         norm_cfg=norm_cfg,
                         dcn=dcn if dcn is not None and stage_with_dcn[i] else None,
-                        plugins=stage_plugins[i],
+                        plugins=block_plugins[i][j],
                         drop_path_rate=drop_rates.pop(0),
                         with_cp=with_cp,
+                        **self._block_options(),
                     )
                 )
                 width = channels * block.expansion
@@ -384,6 +442,10 @@ class SBResNet(BaseModule):
             self.res_layers.append(f'layer{i + 1}')
         self.feat_dim = width
         self._freeze_stages()
+
+    def _block_options(self) -> dict:
+        """Further arguments of every block."""
+        return {}
 
     def _make_stem(self, in_channels: int, channels: int) -> None:
         def conv(*args, **kwargs):
@@ -405,11 +467,12 @@ class SBResNet(BaseModule):
                 ]
             self.stem = nn.Sequential(*layers)
         else:
-            self.conv1 = conv(in_channels, channels, 7, stride=2, padding=3)
+            self.conv1 = conv(in_channels, channels, **self.stem_conv)
             self.norm1_name, norm1 = build_norm_layer(self.norm_cfg, channels, postfix=1)
             self.add_module(self.norm1_name, norm1)
             self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        if self.stem_pool:
+            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
     def _make_shortcut(self, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
         if stride == 1 and in_channels == out_channels:
@@ -448,7 +511,8 @@ class SBResNet(BaseModule):
             base_channels * 2^i * expansion and s = 4, 8, 16, 32 for stage i = 0 to 3.
         """
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
-        x = self.maxpool(x)
+        if self.stem_pool:
+            x = self.maxpool(x)
         outs = []
         for i, name in enumerate(self.res_layers):
             x = getattr(self, name)(x)
@@ -495,31 +559,42 @@ def _check_length(name, value, num_stages) -> None:
 
 
 def _spatial_bias_of_stages(
-    spatial_bias: dict | None, num_stages: int, norm_cfg: dict
+    spatial_bias: dict | None,
+    defaults: dict,
+    num_stages: int,
+    norm_cfg: dict,
+    block: type[ResidualBlock],
 ) -> list[dict | None]:
     """Each stage's spatial bias settings, None where it has none."""
     if spatial_bias is None:
         return [None] * num_stages
     for key in spatial_bias:
-        if key not in SPATIAL_BIAS:
-            close = difflib.get_close_matches(key, SPATIAL_BIAS, n=1)
+        if key not in defaults:
+            close = difflib.get_close_matches(key, defaults, n=1)
             hint = f'did you mean {close[0]!r}? ' if close else ''
             raise UserError(
-                f'spatial_bias has no key {key!r}: {hint}Its keys are {", ".join(SPATIAL_BIAS)}'
+                f'spatial_bias has no key {key!r}: {hint}Its keys are {", ".join(defaults)}'
             )
-    settings = {**SPATIAL_BIAS, **spatial_bias}
-    if spatial_bias.get('stages', SPATIAL_BIAS['stages']) == SPATIAL_BIAS['stages']:
-        settings['stages'] = SPATIAL_BIAS['stages'][:num_stages]
+    settings = {**defaults, **spatial_bias}
+    if settings['stages'] == defaults['stages']:
+        settings['stages'] = defaults['stages'][:num_stages]
     stages, size = settings.pop('stages'), settings.pop('size')
     sizes = [size] * num_stages if isinstance(size, int) else size
     _check_length("spatial_bias['stages']", stages, num_stages)
     _check_length("spatial_bias['size']", sizes, num_stages)
-    _check_choice("spatial_bias['position']", settings['position'], ('conv1', 'conv2'))
-    _check_choice("spatial_bias['resolution']", settings['resolution'], ('released', 'strided'))
+    for key, choices in block.choices.items():
+        _check_choice(f'spatial_bias[{key!r}]', settings[key], choices)
     numbers = dict(settings, size=min(sizes))
-    for key in ('num_channels', 'size', 'kernel_size'):
-        if numbers[key] < 1:
-            raise UserError(f'spatial_bias[{key!r}] is {numbers[key]}; give 1 or more')
+    for key, least in (('num_channels', 0), ('size', 1), ('kernel_size', 1)):
+        if numbers[key] < least:
+            raise UserError(f'spatial_bias[{key!r}] is {numbers[key]}; give {least} or more')
+    if settings['num_channels'] == 0:  # the paper's "bias-0"
+        return [None] * num_stages
+    if settings['fusion'] == 'add' and settings['num_channels'] != 1:
+        raise UserError(
+            f"spatial_bias['fusion'] 'add' adds one map to every channel, but num_channels is "
+            f'{settings["num_channels"]}; give num_channels=1'
+        )
     if any(stages) and norm_cfg['type'] not in ('BN', 'BN2d', 'SyncBN', 'MMSyncBN', 'IN'):
         raise UserError(
             f'spatial_bias with norm_cfg type {norm_cfg["type"]!r}: the concatenated channels '
@@ -530,18 +605,30 @@ def _spatial_bias_of_stages(
     ]
 
 
-def _plugins_of_stages(
-    plugins: Sequence[dict] | None, num_stages: int, block: type[ResidualBlock]
-) -> list[list[dict]]:
-    """Each stage's plugins."""
-    positions = [f'after_conv{i + 1}' for i in range(len(block.layers(1, 1, 1, 'pytorch')))]
-    of_stages = [[] for _ in range(num_stages)]
+def _plugins_of_blocks(
+    plugins: Sequence[dict] | None, stage_blocks: Sequence[int], block: type[ResidualBlock]
+) -> list[list[list[dict]]]:
+    """The plugins of each block of each stage."""
+    num_layers = len(block.layers(1, 1, 1, 'pytorch'))
+    positions = [*(f'after_conv{i + 1}' for i in range(num_layers)), 'after_block']
+    of_blocks = [[[] for _ in range(count)] for count in stage_blocks]
     for plugin in plugins or ():
+        for key in plugin:
+            _check_choice('a key of a plugin', key, ('cfg', 'stages', 'position', 'blocks'))
         _check_choice('the position of a plugin', plugin.get('position'), positions)
         stages = plugin.get('stages')
-        if stages is not None:
-            _check_length('the stages of a plugin', stages, num_stages)
-        for i in range(num_stages):
-            if stages is None or stages[i]:
-                of_stages[i].append(plugin)
-    return of_stages
+        if stages is None:
+            stages = [True] * len(stage_blocks)
+        _check_length('the stages of a plugin', stages, len(stage_blocks))
+        for i, of_stage in enumerate(of_blocks):
+            if not stages[i]:
+                continue
+            blocks = plugin.get('blocks')
+            for j in range(len(of_stage)) if blocks is None else blocks:
+                if not 0 <= j < len(of_stage):
+                    raise UserError(
+                        f'the blocks of a plugin are {tuple(blocks)}, but stage {i + 1} has blocks '
+                        f'0 to {len(of_stage) - 1}; give each stage an entry with blocks it has'
+                    )
+                of_stage[j].append(plugin)
+    return of_blocks

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from mmsb.registry import register_model
 
+POOLING = dict(avg=F.adaptive_avg_pool2d, max=F.adaptive_max_pool2d)
+
 
 @register_model
 class SpatialBias(BaseModule):
@@ -31,6 +33,10 @@ class SpatialBias(BaseModule):
         kernel_size (int): Width N of the 1-D convolution along the reduced channels.
             Defaults to 3.
         stride (int): Stride of the 1x1 convolution. Defaults to 1.
+        pooling (str): 'avg' or 'max', how the map comes to the grid (Table 5). Defaults to
+            'avg'.
+        mixing (bool): Whether there is the 1-D convolution. Without it (Table 5, "pool only")
+            the 1x1 convolution makes the num_channels maps itself. Defaults to True.
         conv_cfg (dict, optional): Config of the 1x1 convolution. Defaults to None, Conv2d.
         norm_cfg (dict): Config of its normalisation. Defaults to ``dict(type='BN')``.
         init_cfg (dict, optional): Initialization config. Defaults to None: Kaiming
@@ -51,6 +57,8 @@ class SpatialBias(BaseModule):
         size: int = 10,
         kernel_size: int = 3,
         stride: int = 1,
+        pooling: str = 'avg',
+        mixing: bool = True,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),  # noqa: B006 (read only, as everywhere in OpenMMLab)
         init_cfg: dict | None = None,
@@ -58,15 +66,16 @@ class SpatialBias(BaseModule):
         super().__init__(init_cfg)
         self.num_channels = num_channels
         self.size = size
+        self.pool = POOLING[pooling]
         self.reduction = ConvModule(
             in_channels,
-            num_channels + kernel_size - 1,
+            num_channels + kernel_size - 1 if mixing else num_channels,
             1,
             stride=stride,
             conv_cfg=conv_cfg,
             norm_cfg=norm_cfg,
         )
-        self.mixing = nn.Conv1d(size * size, size * size, kernel_size)
+        self.mixing = nn.Conv1d(size * size, size * size, kernel_size) if mixing else None
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Makes the maps.
@@ -79,7 +88,8 @@ class SpatialBias(BaseModule):
         Returns:
             Spatial bias maps, (B, num_channels, *out_size), not normalised.
         """
-        grid = F.adaptive_avg_pool2d(self.reduction(x), self.size)
-        cells = grid.flatten(2).transpose(1, 2)  # (B, size * size, reduced channels)
-        maps = self.mixing(cells).transpose(1, 2).unflatten(2, (self.size, self.size))
+        maps = self.pool(self.reduction(x), self.size)
+        if self.mixing is not None:
+            cells = maps.flatten(2).transpose(1, 2)  # (B, size * size, reduced channels)
+            maps = self.mixing(cells).transpose(1, 2).unflatten(2, (self.size, self.size))
         return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False)
