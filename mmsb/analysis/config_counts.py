@@ -1,0 +1,181 @@
+"""Parameters and multiply-accumulates of what a config describes: a whole model or its backbone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmsb.analysis.counting import Counts, count
+from mmsb.engine.config import check_config_path, check_toolbox, innermost_dataset
+from mmsb.errors import UserError
+
+# Height and width where the config says nothing.
+SHAPES = {'mmdet': (800, 1333), 'mmseg': (512, 512)}
+
+
+@dataclass(frozen=True)
+class ConfigCounts:
+    """What a config's model costs.
+
+    Attributes:
+        counts: Parameters and operations, for one image.
+        shape: Height and width of the image.
+        padded: Height and width after the padding of the data preprocessor.
+        proposals: Boxes that the second stage of a detector was counted with; None without one.
+    """
+
+    counts: Counts
+    shape: tuple[int, int]
+    padded: tuple[int, int]
+    proposals: int | None = None
+
+
+def count_config(
+    path: str | os.PathLike,
+    shape: Sequence[int] | None = None,
+    device: str = 'meta',
+    backbone: bool = False,
+    cfg_options: dict | None = None,
+) -> ConfigCounts:
+    """Builds a config's model without its weights and counts it at inference.
+
+    A two-stage detector's second stage is counted with as many boxes as its test settings
+    allow, so that the figure depends neither on weights nor on an image.
+
+    Args:
+        path: The config file.
+        shape: Height and width of the image; None for those of the config's test pipeline.
+        device: Where to run it; on 'meta' nothing is computed.
+        backbone: Count the backbone alone.
+        cfg_options: Settings to override.
+
+    Returns:
+        The counts and what they are for.
+
+    Raises:
+        UserError: The config or its toolbox is missing, or the model cannot run so.
+
+    Example:
+        >>> path = 'configs/faster_rcnn_sb_r50_fpn_1x_coco.py'
+        >>> count_config(path, (224, 224), backbone=True).counts.params
+        23937620
+    """
+    check_config_path(str(path))
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(cfg_options or {})
+    scope = cfg.get('default_scope') or 'mmengine'
+    check_toolbox(scope)
+    _check_device(device)
+    if 'backbone' not in cfg.get('model', {}):
+        raise UserError(f'{path} describes no model with a backbone: give a config to train')
+    shape = tuple(shape or input_shape(cfg))
+    if len(shape) != 2 or min(shape) < 1:
+        raise UserError(f'the shape is {shape}; give height and width in pixels')
+    divisor = (cfg.model.get('data_preprocessor') or {}).get('pad_size_divisor', 1)
+    padded = tuple(-(-side // divisor) * divisor for side in shape)
+
+    part = cfg.model.backbone if backbone else cfg.model
+    with DefaultScope.overwrite_default_scope(scope):
+        # Built on the CPU and moved: what reads numbers from tensors cannot be built on meta.
+        model = MODELS.build(part).to(device)
+    proposals = None if backbone else _fix_proposals(model)
+    image = torch.empty(1, 3, *padded, device=device)
+    forward = None if backbone else _tensor_mode(model, scope, padded)
+    try:
+        counts = count(model, image, forward=forward)
+    except (NotImplementedError, RuntimeError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        hint = '; if it needs real numbers, --device cpu' if str(device) == 'meta' else ''
+        line = str(error).strip().split('\n')[0]
+        raise UserError(
+            f'the model cannot run on 3 x {padded[0]} x {padded[1]} on {device} ({line}){hint}'
+        ) from error
+    return ConfigCounts(counts, shape, padded, proposals)
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UserError(f'there is no device {device!r}; give meta, cpu or cuda') from error
+    if kind == 'cuda' and not torch.cuda.is_available():
+        raise UserError(f'device {device}: there is no GPU; on meta nothing is computed')
+
+
+def input_shape(cfg: Config) -> tuple[int, int]:
+    """Height and width of the images that a config tests on.
+
+    Args:
+        cfg: The config of a detector, segmentor or classifier.
+
+    Returns:
+        Of a segmentor its crop, as papers count; else what the test pipeline ends in. Of a
+        Resize that keeps the ratio, the largest image.
+    """
+    scope = cfg.get('default_scope')
+    crop = (cfg.model.get('data_preprocessor') or {}).get('size')
+    if crop:
+        return _pair(crop)
+    loader = cfg.get('test_dataloader') or {}
+    dataset = innermost_dataset(loader['dataset']) if 'dataset' in loader else ConfigDict()
+    for transform in reversed(dataset.get('pipeline') or ()):
+        kind = transform['type'].rpartition('.')[2]
+        if kind == 'CenterCrop':
+            return _pair(transform['crop_size'])
+        if kind == 'Resize' and 'scale' in transform:
+            return _pair(transform['scale'])[::-1]  # mmcv's are width and height
+    if dataset.get('type', '').rpartition('.')[2].startswith('CIFAR'):
+        return (32, 32)
+    return SHAPES.get(scope, (224, 224))
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _tensor_mode(model: nn.Module, scope: str, shape: tuple[int, int]) -> Callable:
+    """The raw forward of a toolbox's model: no losses, no post-processing."""
+    samples = None
+    if scope == 'mmdet':
+        from mmdet.structures import DetDataSample
+
+        # Cascade's stages clip their boxes to the image.
+        samples = [DetDataSample(metainfo=dict(img_shape=shape, batch_input_shape=shape))]
+    return lambda image: model(image, samples, mode='tensor')
+
+
+def _fix_proposals(model: nn.Module) -> int | None:
+    """Gives a detector's second stage boxes and features of the right shape, from nothing.
+
+    How many boxes the first stage finds, and which level of the pyramid each belongs to, depend
+    on the numbers; what a box costs does not, and RoIAlign is in neither convention.
+    """
+    if not (hasattr(model, 'rpn_head') and hasattr(model, 'roi_head')):
+        return None
+    number = model.test_cfg['rpn']['max_per_img']
+
+    def boxes(cls_scores: list[Tensor], *_, **__) -> list[InstanceData]:
+        return [InstanceData(bboxes=cls_scores[0].new_zeros(number, 4))]
+
+    model.rpn_head.predict_by_feat = boxes
+    for module in model.roi_head.modules():
+        if hasattr(module, 'roi_layers'):
+            module.forward = _box_features(module)
+    return number
+
+
+def _box_features(extractor: nn.Module) -> Callable:
+    size = extractor.roi_layers[0].output_size
+
+    def forward(feats: Sequence[Tensor], rois: Tensor, *_, **__) -> Tensor:
+        return feats[0].new_zeros(len(rois), extractor.out_channels, *_pair(size))
+
+    return forward
