@@ -23,6 +23,8 @@ NAMES = {
     'node 1': r'^NNODES=2 NODE_RANK=1',
     'slurm train': r'slurm_train\.sh',
     'slurm test': r'slurm_test\.sh',
+    'tables': r'paper_tables\.py',
+    'flops': r'get_flops\.py',
     'draw': r'make_mini_coco\.py',
 }
 

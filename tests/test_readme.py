@@ -67,6 +67,15 @@ def test_readmes_drawing(run_tool, tmp_path):
     assert len(list((tmp_path / 'coco/val2017').iterdir())) == 2
 
 
+def test_tables_and_flops(run_tool):
+    for line, expected in (
+        (readme.command('tables'), 'SB-BAT'),
+        (readme.command('flops'), '42,182,644'),  # parameters of the whole detector
+    ):
+        done = run_tool('bash', '-c', line.replace('python ', f'{sys.executable} ', 1))
+        assert expected in done.stdout
+
+
 def test_ci_runs_what_readme_says():
     script = (ROOT / '.ci' / 'run').read_text()
     assert readme.command('test') in script and readme.command('test on openmmlab') in script
