@@ -1,18 +1,5 @@
 #!/usr/bin/env bash
-# Test on a Slurm cluster: [GPUS=8] tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [test.py flags]
-# GPUS: processes in all (8); GPUS_PER_NODE: 8 at most (0: CPU only); CPUS_PER_TASK: 5; SRUN_ARGS: more for srun.
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-if [ $# -lt 4 ]; then
-  sed -n 2,3p "${BASH_SOURCE[0]}" | sed 's/^# //' >&2
-  exit 2
-fi
-PARTITION=$1 JOB_NAME=$2
-shift 2
-GPUS=${GPUS:-8}
-GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
-TASKS_PER_NODE=$((GPUS_PER_NODE > 0 ? GPUS_PER_NODE : GPUS))
-GRES=()
-if [ "$GPUS_PER_NODE" -gt 0 ]; then GRES=(--gres="gpu:$GPUS_PER_NODE"); fi
-exec srun -p "$PARTITION" --job-name="$JOB_NAME" "${GRES[@]}" --ntasks="$GPUS" \
-  --ntasks-per-node="$TASKS_PER_NODE" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
-  ${SRUN_ARGS:-} "$PYTHON" -u "$TOOLS/test.py" "$@" --launcher=slurm
+# Test on a Slurm cluster; slurm.sh says which variables set the number of GPUs.
+SCRIPT=test.py
+USAGE='tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT'
+. "$(dirname "${BASH_SOURCE[0]}")/slurm.sh"

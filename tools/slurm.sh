@@ -1,0 +1,18 @@
+# Sourced by slurm_train.sh and slurm_test.sh, which set SCRIPT and USAGE: what they do alike.
+#   GPUS: processes in all (8); GPUS_PER_NODE: at most 8 (0: CPU only); CPUS_PER_TASK: 5;
+#   SRUN_ARGS: more for srun.
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+if [ $# -lt $(($(wc -w <<< "$USAGE") - 1)) ]; then
+  echo "usage: [GPUS=8] $USAGE [flags of $SCRIPT]" >&2
+  exit 2
+fi
+PARTITION=$1 JOB_NAME=$2
+shift 2
+GPUS=${GPUS:-8}
+GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
+TASKS_PER_NODE=$((GPUS_PER_NODE > 0 ? GPUS_PER_NODE : GPUS))
+GRES=()
+if [ "$GPUS_PER_NODE" -gt 0 ]; then GRES=(--gres="gpu:$GPUS_PER_NODE"); fi
+exec srun -p "$PARTITION" --job-name="$JOB_NAME" "${GRES[@]}" --ntasks="$GPUS" \
+  --ntasks-per-node="$TASKS_PER_NODE" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
+  ${SRUN_ARGS:-} "$PYTHON" -u "$TOOLS/$SCRIPT" "$@" --launcher=slurm
