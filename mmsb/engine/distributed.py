@@ -3,6 +3,7 @@
 import logging
 import os
 import subprocess
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -34,6 +35,27 @@ def init_distributed(launcher: str) -> None:
         check_num_processes(int(processes or 1))
     elif launcher in ('pytorch', 'slurm'):
         dist.init_process_group('gloo')
+
+
+@contextmanager
+def distributed(launcher: str):
+    """:func:`init_distributed`, and the process group closed at the end.
+
+    Processes that end with gloo's threads running abort now and then, which would turn
+    success into a failure. NCCL's group is closed after success only: after an error in one
+    process, closing it could wait for the others.
+    """
+    init_distributed(launcher)
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            if done:
+                dist.barrier()
+            if done or dist.get_backend() == 'gloo':
+                dist.destroy_process_group()
 
 
 def check_num_processes(processes: int) -> None:

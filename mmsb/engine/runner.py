@@ -21,7 +21,7 @@ from mmsb.engine.config import (
     innermost_dataset,
     load_config,
 )
-from mmsb.engine.distributed import init_distributed, prepare_for_cpu
+from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.errors import UserError
 
 
@@ -32,9 +32,13 @@ def train(args: Namespace) -> None:
         UserError: Something the user can set right: paths, flags, data, checkpoints.
     """
     cfg = load_config(args)
-    init_distributed(cfg.launcher)
-    apply_train_args(cfg, args)
-    check_data_paths(cfg, ('train_dataloader', 'val_dataloader'))
+    with distributed(cfg.launcher):
+        apply_train_args(cfg, args)
+        check_data_paths(cfg, ('train_dataloader', 'val_dataloader'))
+        _train(cfg)
+
+
+def _train(cfg: Config) -> None:
     with explained_errors(cfg):
         runner = build_runner(cfg)
         warn_learning_rate(runner)
@@ -57,14 +61,14 @@ def test(args: Namespace) -> dict[str, float]:
     if args.metrics_out and not args.metrics_out.endswith('.json'):
         raise UserError(f'--metrics-out {args.metrics_out}: metrics are written as NAME.json')
     cfg = load_config(args)
-    init_distributed(cfg.launcher)
-    apply_test_args(cfg, args)
-    check_data_paths(cfg, ('test_dataloader',))
-    with explained_errors(cfg):
-        runner = build_runner(cfg)
-        if args.out:
-            runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
-        metrics = runner.test()
+    with distributed(cfg.launcher):
+        apply_test_args(cfg, args)
+        check_data_paths(cfg, ('test_dataloader',))
+        with explained_errors(cfg):
+            runner = build_runner(cfg)
+            if args.out:
+                runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
+            metrics = runner.test()
     if args.metrics_out and runner.rank == 0:
         dump({name: float(value) for name, value in metrics.items()}, args.metrics_out)
     return metrics

@@ -582,7 +582,7 @@ def test_tool_says_what_is_wrong_in_a_line(tmp_path, tool, capsys, runs, message
 
 def test_imports_no_toolbox():
     for path in Path(report.__file__).parent.glob('*.py'):
-        nodes = list(ast.walk(ast.parse(path.read_text(encoding='utf-8'))))
+        nodes = ast.parse(path.read_text(encoding='utf-8')).body  # at import; functions may
         names = [
             alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
         ]
