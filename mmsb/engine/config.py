@@ -13,14 +13,11 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmsb.check_env import PACKAGES, TASKS
 from mmsb.errors import UserError
 
 # import name: (OneDL's distribution, OpenMMLab's)
-TOOLBOXES = {
-    'mmdet': ('onedl-mmdetection', 'mmdet'),
-    'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),
-    'mmpretrain': ('onedl-mmpretrain', 'mmpretrain'),
-}
+TOOLBOXES = {name: PACKAGES[name] for name in TASKS.values()}
 
 
 def check_config_path(path: str) -> None:
