@@ -1,0 +1,24 @@
+# Gather-excite (theta, global) before the shortcut of every block (paper, Table 8); its extent is
+# the map's size in each stage for images of 224.
+plugins = [
+    dict(
+        cfg=dict(type='mmsb.GatherExcite', extent=56),
+        stages=(True, False, False, False),
+        position='after_conv3',
+    ),
+    dict(
+        cfg=dict(type='mmsb.GatherExcite', extent=28),
+        stages=(False, True, False, False),
+        position='after_conv3',
+    ),
+    dict(
+        cfg=dict(type='mmsb.GatherExcite', extent=14),
+        stages=(False, False, True, False),
+        position='after_conv3',
+    ),
+    dict(
+        cfg=dict(type='mmsb.GatherExcite', extent=7),
+        stages=(False, False, False, True),
+        position='after_conv3',
+    ),
+]

@@ -1,0 +1,4 @@
+# ResNet-50 with BAT blocks (paper, Table 9).
+_base_ = ['../sb_resnet50_step-90e_in1k.py', '../_base_/plugins/bat.py']
+
+model = dict(backbone=dict(spatial_bias=None, plugins=_base_.plugins))

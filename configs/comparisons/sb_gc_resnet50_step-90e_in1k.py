@@ -1,0 +1,4 @@
+# ResNet-50 with global context blocks and spatial bias (paper, Table 9).
+_base_ = ['../sb_resnet50_step-90e_in1k.py', '../_base_/plugins/gc.py']
+
+model = dict(backbone=dict(plugins=_base_.plugins))
