@@ -54,10 +54,7 @@ def test_loads_and_builds(path):
     models = importlib.import_module(f'{cfg.default_scope}.registry').MODELS
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device(device):
         model = models.build(cfg.model)
-    if hasattr(model, 'head'):
-        channels = [model.head.in_channels]
-    else:
-        channels = model.neck.in_channels  # of FPN
+    channels = [model.head.in_channels] if hasattr(model, 'head') else model.neck.in_channels
     names = [model.backbone.res_layers[i] for i in model.backbone.out_indices]
     blocks = [getattr(model.backbone, name)[-1] for name in names]
     last = [getattr(block, 'conv3', None) or block.conv2 for block in blocks]
@@ -125,6 +122,60 @@ def test_baseline_is_mmdets_stock_config():
             assert theirs.replace('//', '/').rstrip('/') == ours.rstrip('/')
             changed.pop(key)
     assert changed == {}
+
+
+def stock_config(toolbox: str, path: str) -> Config:
+    package = pytest.importorskip(toolbox)
+    return Config.fromfile(Path(package.__file__).parent / '.mim/configs' / path)
+
+
+def test_first_imagenet_recipe_is_the_toolboxs_a3_at_160():
+    """mmpretrain's trains at 224, with SyncBN, on 8 x 256."""
+    stock = stock_config('mmpretrain', 'resnet/resnet50_8xb256-rsb-a3-100e_in1k.py')
+    ours = load('configs/resnet50_a3-100e_in1k.py')
+    assert stock.train_pipeline[1].pop('scale') == 224
+    assert ours.train_pipeline[1].pop('scale') == 160
+    for key in ('train_pipeline', 'test_pipeline', 'train_cfg'):
+        assert ours[key] == stock[key], key
+    assert ours.model.train_cfg == stock.model.train_cfg
+    assert ours.model.head == stock.model.head
+    assert dict(ours.optim_wrapper, type=None) == dict(stock.optim_wrapper, type=None)
+    assert differences(stock.param_scheduler[0], ours.param_scheduler[0]) == dict(begin=(0, None))
+    # per iteration, where the toolbox steps each epoch
+    changed = differences(stock.param_scheduler[1], ours.param_scheduler[1])
+    assert changed == dict(convert_to_iter_based=(None, True))
+
+
+def test_second_imagenet_recipe_differs_from_the_toolboxs_as_meant():
+    stock = stock_config('mmpretrain', 'resnet/resnet50_8xb32_in1k.py')
+    ours = load('configs/resnet50_step-90e_in1k.py')
+    for key in ('train_pipeline', 'test_pipeline', 'auto_scale_lr.base_batch_size'):
+        assert flat(ours).get(key) == flat(stock).get(key), key
+    assert dict(ours.model.data_preprocessor) == dict(stock.data_preprocessor)
+    assert ours.optim_wrapper.optimizer == stock.optim_wrapper.optimizer
+    assert differences(stock.model.backbone, ours.model.backbone) == dict(
+        zero_init_residual=(None, False)
+    )
+    assert (stock.model.neck, stock.model.head) == (ours.model.neck, ours.model.head)
+
+
+def test_segmentation_recipe_is_poolformers_with_the_toolboxs_fpn():
+    """The paper's figures are PVT's and PoolFormer's recipe; mmseg's own FPN has another."""
+    twin = stock_config('mmseg', 'poolformer/fpn_poolformer_s12_8xb4-40k_ade20k-512x512.py')
+    ours = load('configs/fpn_r50_40k_ade20k-512x512.py')
+    for key in ('train_pipeline', 'test_pipeline', 'train_cfg', 'val_evaluator'):
+        assert ours[key] == twin[key], key
+    assert ours.optim_wrapper.optimizer == twin.optim_wrapper.optimizer
+    assert ours.param_scheduler == twin.param_scheduler[0]
+    stock = stock_config('mmseg', 'sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py')
+    for key in ('neck', 'decode_head', 'data_preprocessor', 'test_cfg'):
+        assert ours.model[key] == stock.model[key], key
+
+
+def test_global_context_is_placed_as_in_the_toolbox():
+    stock = stock_config('mmdet', 'gcnet/mask-rcnn_r50-gcb-r16-c3-c5_fpn_1x_coco.py')
+    ours = load('configs/comparisons/faster_rcnn_gc_r50_fpn_1x_coco.py')
+    assert ours.model.backbone.plugins == stock.model.backbone.plugins
 
 
 def test_headline_follows_the_paper():

@@ -283,6 +283,13 @@ class TestSizes:
             assert spread.shape == (1, 4, length, length)
             torch.testing.assert_close(spread.sum(dim), torch.ones(1, 4, length))
 
+    @pytest.mark.parametrize('length', [5, 14])
+    def test_bat_of_saturated_sigmoids_is_finite(self, length):
+        logits = torch.full((1, 196, 1, 1), -200.0, requires_grad=True)
+        spread = BATBlock(16)._spread(logits, length, 3)
+        spread.sum().backward()
+        assert spread.isfinite().all() and logits.grad.isfinite().all()
+
 
 class TestInitialisation:
     @pytest.mark.parametrize('name', ['nl', 'reduced_nl', 'gc'])

@@ -99,10 +99,15 @@ class BATBlock(BaseModule):
         """(B, s s groups, 1, 1) to (B, groups, length, length) that sums to 1 along dim."""
         s = self.size
         regions = logits.flatten(1).unflatten(1, (self.groups, s, s)).sigmoid()
-        regions = regions / regions.sum(dim, keepdim=True)
+        if length % s == 0:
+            regions = _normalized(regions, dim)
         identity = torch.eye(-(-length // s), dtype=regions.dtype, device=regions.device)
         pixels = torch.kron(regions, identity)
         if length % s:
-            pixels = pixels[..., :length, :length]
-            pixels = pixels / pixels.sum(dim, keepdim=True)
+            pixels = _normalized(pixels[..., :length, :length], dim)
         return pixels
+
+
+def _normalized(weights: Tensor, dim: int) -> Tensor:
+    # where every sigmoid underflows to 0, so does the average: 0 / 0 would be NaN
+    return weights / weights.sum(dim, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
