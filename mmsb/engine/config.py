@@ -18,6 +18,13 @@ from mmsb.errors import UserError
 
 # import name: (OneDL's distribution, OpenMMLab's)
 TOOLBOXES = {name: PACKAGES[name] for name in TASKS.values()}
+# kind of data set: what our configs read its folder from
+ROOT_VARIABLES = dict(
+    CocoDataset='MMSB_COCO_ROOT',
+    ADE20KDataset='MMSB_ADE20K_ROOT',
+    ImageNet='MMSB_IMAGENET_ROOT',
+    CIFAR100='MMSB_CIFAR100_ROOT',
+)
 
 
 def check_config_path(path: str) -> None:
@@ -211,14 +218,18 @@ def check_data_paths(cfg: Config, names: tuple[str, ...]) -> None:
             continue
         dataset = innermost_dataset(cfg[name].dataset)
         root = dataset.get('data_root') or ''
+        kind = dataset['type'].rpartition('.')[2]
         paths = [dataset.get('ann_file') or '']
         prefix = dataset.get('data_prefix') or {}
         paths += [prefix] if isinstance(prefix, str) else list(prefix.values())
+        if kind == 'ImageNet' and not any(paths):
+            paths = [dataset.get('split') or '']
         for path in filter(None, paths):
             full = os.path.join(root, path)
             if '://' not in full and not os.path.exists(full):
+                variable = ROOT_VARIABLES.get(kind)
+                hint = f' ({variable}=PATH sets it for train, val and test)' if variable else ''
                 raise UserError(
                     f'{full} does not exist ({name} reads it): put the data there, or say where '
-                    f'it is, --cfg-options {name}.dataset.data_root=PATH (for COCO, '
-                    'MMSB_COCO_ROOT=PATH sets it for all of train, val and test)'
+                    f'it is, --cfg-options {name}.dataset.data_root=PATH{hint}'
                 )

@@ -7,7 +7,7 @@ from argparse import Namespace
 from contextlib import contextmanager
 from urllib.error import URLError
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 from mmengine.fileio import dump
 from mmengine.registry import RUNNERS
@@ -42,7 +42,7 @@ def _train(cfg: Config) -> None:
     with explained_errors(cfg):
         runner = build_runner(cfg)
         warn_learning_rate(runner)
-        with explained_data_errors(cfg):
+        with explained_data_errors(cfg.train_dataloader):
             runner.train_loop  # noqa: B018 (a property that builds the data set)
         runner.train()
 
@@ -68,6 +68,8 @@ def test(args: Namespace) -> dict[str, float]:
             runner = build_runner(cfg)
             if args.out:
                 runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
+            with explained_data_errors(cfg.test_dataloader):
+                runner.test_loop  # noqa: B018
             metrics = runner.test()
     if args.metrics_out and runner.rank == 0:
         dump({name: float(value) for name, value in metrics.items()}, args.metrics_out)
@@ -105,18 +107,23 @@ def warn_learning_rate(runner: Runner) -> None:
 
 
 @contextmanager
-def explained_data_errors(cfg: Config):
+def explained_data_errors(loader: ConfigDict):
     """An annotation file that cannot be read, or holds nothing, in one line."""
-    dataset = innermost_dataset(cfg.train_dataloader.dataset)
+    dataset = innermost_dataset(loader.dataset)
     path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     try:
         yield
+    except URLError as error:  # mmpretrain fetches CIFAR itself
+        raise UserError(
+            f'the data is not in {path} and could not be downloaded ({error.reason}): put it '
+            'there, or say where it is, MMSB_CIFAR100_ROOT=PATH'
+        ) from error
     except (KeyError, ValueError, IndexError) as error:  # JSON's error is a ValueError
         if isinstance(error, UserError) or 'registry' in str(error):
             raise  # a misspelt name in the config is no matter of data
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise UserError(
-            f'no training data could be read from {path} ({reason}): it must be an annotation file '
+            f'no data could be read from {path} ({reason}): it must be an annotation file '
             'in the layout of the real data set, with at least one image that has an object'
         ) from error
 

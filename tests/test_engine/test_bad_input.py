@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import socket
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -56,6 +57,37 @@ def test_misspelt_key(root, tmp_path, coco):
     with pytest.raises(UserError) as error:
         train(train_args(root, tmp_path / 'work', options=options))
     assert "did you mean 'num_channels'?" in line_of(error)
+
+
+@pytest.mark.parametrize(
+    ('config', 'variable', 'missing'),
+    [
+        ('sb_resnet50_step-90e_in1k', 'MMSB_IMAGENET_ROOT', 'nowhere/train'),
+        ('fpn_sb_r50_40k_ade20k-512x512', 'MMSB_ADE20K_ROOT', 'nowhere/images/training'),
+    ],
+)
+def test_data_is_not_there(root, tmp_path, monkeypatch, config, variable, missing):
+    monkeypatch.setenv(variable, 'nowhere')
+    args = parse_train_args([str(root / f'configs/{config}.py'), '--work-dir', str(tmp_path / 'w')])
+    with pytest.raises(UserError) as error:
+        train(args)
+    line = line_of(error)
+    assert f'{missing} does not exist' in line and f'{variable}=PATH' in line
+    assert not (tmp_path / 'w').exists()
+
+
+def test_data_cannot_be_downloaded(root, tmp_path, monkeypatch):
+    cifar = pytest.importorskip('mmpretrain.datasets.cifar')
+
+    def fail(*args, **kwargs):
+        raise URLError('no network')
+
+    monkeypatch.setattr(cifar, 'download_and_extract_archive', fail)
+    monkeypatch.setenv('MMSB_CIFAR100_ROOT', str(tmp_path / 'cifar'))
+    config = root / 'configs/cifar100/resnet38_300e_cifar100.py'
+    with pytest.raises(UserError, match=r'could not be downloaded \(no network\)') as error:
+        train(parse_train_args([str(config), '--work-dir', str(tmp_path / 'work')]))
+    assert 'MMSB_CIFAR100_ROOT=PATH' in line_of(error)
 
 
 def test_toolbox_is_missing(root, tmp_path, coco, monkeypatch):
