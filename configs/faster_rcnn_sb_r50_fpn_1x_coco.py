@@ -1,4 +1,4 @@
-# Faster R-CNN + FPN with SB-ResNet-50, 1x on COCO (paper, section 4.4; 2 GPUs x 8).
+# Faster R-CNN + FPN with SB-ResNet-50, 1x on COCO (paper, section 4.5; 2 GPUs x 8).
 _base_ = './faster_rcnn_r50_fpn_1x_coco.py'
 
 # Nobody has published SB weights. Plain ResNet-50 weights are grown on loading: the network starts

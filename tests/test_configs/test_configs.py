@@ -100,13 +100,22 @@ def test_has_a_baseline_with_the_same_recipe(path):
         assert changed == set()
 
 
-def test_baseline_is_mmdets_stock_config():
+def stock_config(toolbox: str, path: str) -> Config:
+    package = pytest.importorskip(toolbox)
+    return Config.fromfile(Path(package.__file__).parent / '.mim/configs' / path)
+
+
+@pytest.mark.parametrize(
+    ('ours', 'theirs'),
+    [
+        ('faster_rcnn_r50_fpn_1x_coco', 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco'),
+        ('cascade_rcnn_r50_fpn_1x_coco', 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco'),
+    ],
+)
+def test_baseline_is_mmdets_stock_config(ours, theirs):
     """Field by field; what differs is what the paper says, and our loading and names."""
-    mmdet = pytest.importorskip('mmdet')
-    stock = Config.fromfile(
-        Path(mmdet.__file__).parent / '.mim/configs/faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
-    )
-    changed = differences(stock, load('configs/faster_rcnn_r50_fpn_1x_coco.py'))
+    stock = stock_config('mmdet', f'{theirs}.py')
+    changed = differences(stock, load(f'configs/{ours}.py'))
     # the paper trains on 2 GPUs with 8 images each: the same batch of 16
     assert changed.pop('train_dataloader.batch_size') == (2, 8)
     assert changed.pop('custom_imports.imports') == (None, ['mmsb'])
@@ -122,11 +131,6 @@ def test_baseline_is_mmdets_stock_config():
             assert theirs.replace('//', '/').rstrip('/') == ours.rstrip('/')
             changed.pop(key)
     assert changed == {}
-
-
-def stock_config(toolbox: str, path: str) -> Config:
-    package = pytest.importorskip(toolbox)
-    return Config.fromfile(Path(package.__file__).parent / '.mim/configs' / path)
 
 
 def test_first_imagenet_recipe_is_the_toolboxs_a3_at_160():
