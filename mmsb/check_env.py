@@ -2,10 +2,14 @@
 
 import importlib
 import importlib.util
+import os
 import platform
+import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 
 # import name: distributions that provide it, OneDL's, then OpenMMLab's
 PACKAGES = {
@@ -41,7 +45,7 @@ class Environment:
     tasks: list[str] = field(default_factory=list)
 
 
-def installed(distributions: tuple[str, ...]) -> dict[str, str]:
+def installed(distributions: Iterable[str]) -> dict[str, str]:
     """Those of the distributions that are installed, with their versions."""
     found = {}
     for name in distributions:
@@ -50,6 +54,19 @@ def installed(distributions: tuple[str, ...]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def device_name() -> str:
+    """The first GPU's name, or the processor's and its number of cores."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = platform.processor()
+    if Path('/proc/cpuinfo').is_file():
+        names = re.findall(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text())
+        name = names[0].strip() if names else name
+    return f'{name}, {os.cpu_count()} cores'
 
 
 def stack_of(found: dict[str, dict[str, str]]) -> str:

@@ -19,6 +19,7 @@ NAMES = {
     'train on 8': r'^tools/dist_train\.sh \S+ 8',
     'test sb': r'^tools/dist_test\.sh',
     'draw predictions': r'^python tools/test\.py',
+    'three seeds': r'^python tools/train_seeds\.py',
     'node 0': r'^NNODES=2 NODE_RANK=0',
     'node 1': r'^NNODES=2 NODE_RANK=1',
     'slurm train': r'slurm_train\.sh',

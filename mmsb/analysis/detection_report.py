@@ -31,6 +31,7 @@ from pycocotools.cocoeval import COCOeval
 
 from mmsb.analysis.page import NONE, as_html, as_markdown, as_text
 from mmsb.check_env import PACKAGES, installed
+from mmsb.engine.logs import TrainingLog, read_log, trained_for, unit
 from mmsb.errors import UserError
 
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')  # as pycocotools orders them
@@ -152,10 +153,11 @@ def read_run(name: str, work_dir: Path, coco: COCO) -> Run:
     """
     if not work_dir.is_dir():
         raise UserError(f'{name}: no work directory {work_dir}')
-    train, val, folder = read_scalars(work_dir)
+    log = read_log(work_dir)
     predictions = read_predictions(work_dir / 'predictions.pkl', coco)
     metrics, class_ap50 = evaluate(coco, predictions)
-    run = Run(name, train, val, _facts(work_dir, folder, train), predictions, metrics, class_ap50)
+    facts = _facts(work_dir, log)
+    run = Run(name, log.train, log.val, facts, predictions, metrics, class_ap50)
     logged = _logged_ap(work_dir / 'metrics.json')
     if logged is not None and abs(logged - metrics['AP']) > 0.001:  # it has three digits
         run.note = (
@@ -178,50 +180,6 @@ def read_coco(path: Path) -> COCO:
         raise UserError(f'no annotations {path}: give the root of the dataset') from error
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise UserError(f'{path} is not a COCO annotation file: {error}') from error
-
-
-def read_scalars(work_dir: Path) -> tuple[list[dict], list[dict], Path]:
-    """Read the log of the latest training in a work directory.
-
-    What a resumed training goes on from is read as well. A training that began anew, tests, and
-    lines that the resumed training wrote again are left out.
-
-    Returns:
-        Training lines, evaluation lines, and the folder of the latest part.
-
-    Raises:
-        UserError: There is no training log.
-    """
-    train, val, folder = [], [], None
-    for path in sorted(work_dir.glob('*/vis_data/scalars.json'), reverse=True):
-        lines = _json_lines(path)
-        losses = [line for line in lines if 'loss' in line and 'step' in line]
-        tested = [line for line in lines if 'coco/bbox_mAP' in line and 'step' in line]
-        if not losses:
-            continue
-        if train:
-            # What it went on from was at this step, 0 if it began anew: lines are evenly spaced.
-            spacing = train[1]['step'] - train[0]['step'] if len(train) > 1 else 1
-            start = train[0]['step'] - spacing
-            losses = [line for line in losses if line['step'] <= start]
-            last = train[0]['epoch'] - 1 if 'epoch' in train[0] else start
-            tested = [line for line in tested if line['step'] <= last]
-        train, val = losses + train, tested + val
-        folder = folder or path.parents[1]
-    if folder is None:
-        raise UserError(f'{work_dir} has no log of a training (*/vis_data/scalars.json)')
-    return train, val, folder
-
-
-def _json_lines(path: Path) -> list[dict]:
-    lines, found = path.read_text(encoding='utf-8').splitlines(), []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):  # the last one may have been cut off
-                raise UserError(f'{path}, line {number} is not JSON') from error
-    return [line for line in found if isinstance(line, dict)]
 
 
 def _logged_ap(path: Path) -> float | None:
@@ -294,11 +252,11 @@ def _height_width(image: dict | None) -> tuple[int, int] | None:
     return image and (image['height'], image['width'])
 
 
-def _facts(work_dir: Path, folder: Path, train: list[dict]) -> dict[str, str]:
+def _facts(work_dir: Path, log: TrainingLog) -> dict[str, str]:
     """What the config's name, the log and its first lines say about a training."""
     configs = sorted(work_dir.glob('*.py'), key=lambda p: p.stat().st_mtime)
     text = ''
-    for path in sorted(folder.glob('*.log')):
+    for path in sorted(log.folder.glob('*.log')):
         with path.open(encoding='utf-8', errors='replace') as file:
             text += file.read(20_000)  # the environment is at the top
 
@@ -311,8 +269,8 @@ def _facts(work_dir: Path, folder: Path, train: list[dict]) -> dict[str, str]:
     return {
         'config': configs[-1].stem if configs else NONE,
         'seed': said('seed') or said('numpy_random_seed') or NONE,
-        _unit(train) + 's': str(max(line.get('epoch', line['step']) for line in train)),
-        'training time': _duration(training_seconds(train)),
+        unit(log.train) + 's': str(trained_for(log.train)),
+        'training time': _duration(training_seconds(log.train)),
         'processes': said('GPU number') or NONE,  # mmengine's word for them
         'device': gpu if gpu and cuda == 'True' else 'CPU' if cuda else NONE,
     }
@@ -442,14 +400,10 @@ def _count(boxes: Iterable[Box], kind: str) -> int:
 # ---------------------------------------------------------------- drawing
 
 
-def _unit(train: list[dict]) -> str:
-    return 'epoch' if all('epoch' in line for line in train) else 'iteration'
-
-
 def loss_curve(run: Run) -> tuple[list[float], list[float]]:
     """Epochs passed (or iterations, of a training that counts those) and the loss there."""
     length = 1.0
-    if _unit(run.train) == 'epoch':
+    if unit(run.train) == 'epoch':
         length = max(line['step'] / line['epoch'] for line in run.train)
     return [line['step'] / length for line in run.train], [line['loss'] for line in run.train]
 
@@ -478,7 +432,7 @@ def draw_curves(runs: list[Run]) -> Figure:
     loss.set(title='Training loss', ylabel='loss')
     ap.set(title='AP on the validation images', ylabel='AP', ylim=(0, 1))
     for axes in (loss, ap):
-        axes.set_xlabel(_unit(runs[0].train))
+        axes.set_xlabel(unit(runs[0].train))
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color='#dddddd', lw=0.8)

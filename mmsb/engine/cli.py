@@ -11,7 +11,7 @@ from mmsb.errors import UserError
 
 
 def report_user_errors(main: Callable) -> Callable:
-    """Turns a :class:`UserError` in ``main`` into one line on stderr and exit code 2.
+    """Turns a :class:`UserError` in ``main`` into one line on stderr and its exit code, 2.
 
     Ctrl-C exits without a traceback, with code 130.
 
@@ -28,7 +28,7 @@ def report_user_errors(main: Callable) -> Callable:
             if rank_zero():
                 _log_traceback()
                 print(f'error: {_message(error)}', file=sys.stderr)
-            sys.exit(2)
+            sys.exit(error.exit_code)
         except KeyboardInterrupt:
             sys.exit(130)  # as a shell says of Ctrl-C; the launcher speaks for its processes
 

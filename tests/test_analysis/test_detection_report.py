@@ -16,6 +16,7 @@ import torch
 
 from mmsb.analysis import detection_report as report
 from mmsb.analysis.detection_report import write_report
+from mmsb.engine.logs import read_log
 from mmsb.errors import UserError
 
 TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/detection_report.py'
@@ -261,8 +262,8 @@ def test_match(tmp_path):
 
 
 def run_of(work_dir):
-    train, val, folder = report.read_scalars(work_dir)
-    return report.Run('a', train, val, {}, {}, {}, {}), folder.name
+    log = read_log(work_dir)
+    return report.Run('a', log.train, log.val, {}, {}, {}, {}), log.folder.name
 
 
 def test_curves_of_one_training(tmp_path):
@@ -376,7 +377,8 @@ def test_shown_images_and_score(tmp_path):
 def test_curves_are_drawn(tmp_path):
     coco = make_coco(tmp_path / 'coco')
     a = make_run(tmp_path / 'a', perfect())
-    b = make_run(tmp_path / 'b', perfect(), [{**line, 'loss': 1} for line in LINES])
+    lines = [{**line, 'loss': 1} if 'loss' in line else line for line in LINES]
+    b = make_run(tmp_path / 'b', perfect(), lines)
     write_report(tmp_path / 'out', {'a': a, 'b': b}, coco)
     path = tmp_path / 'out/curves.png'
     middle = cv2.imread(str(path)).shape[1] / 2  # loss at its left, AP at its right

@@ -1,0 +1,235 @@
+"""Several seeds of several configs, one training after the other; each result is kept.
+
+A run is one config with one seed, in ``WORK_DIR/<config's name>/seed_<S>``. Its ``run.json`` says
+with which settings it was started and, once it is finished, its figures.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmsb.check_env import PACKAGES, device_name, installed
+from mmsb.engine.arguments import parse_train_args
+from mmsb.engine.config import check_data_paths, load_config
+from mmsb.engine.logs import NOT_METRICS, TrainingLog, read_log, trained_for, unit
+from mmsb.errors import UserError
+from mmsb.files import replacing
+
+SETTINGS = ('processes', 'flags', 'config_sha256')  # what must not change between two calls
+
+
+def train_seeds(
+    configs: Sequence[str],
+    seeds: Sequence[int],
+    work_dir: str | os.PathLike,
+    tools: str | os.PathLike,
+    processes: int = 1,
+    flags: Sequence[str] = (),
+) -> list[dict]:
+    """Trains every config with every seed. Finished runs are kept, unfinished ones go on.
+
+    A run that was stopped is resumed from its last checkpoint; without one it starts again.
+    Everything is checked before the first training starts.
+
+    Args:
+        configs: Config files.
+        seeds: Random seeds, 0 or more.
+        work_dir: Folder of all runs.
+        tools: The folder of ``train.py`` and ``dist_train.sh``.
+        processes: Processes on this node (GPUs or CPU processes) that train together.
+        flags: Further flags of ``tools/train.py``.
+
+    Returns:
+        Of each run ``config``, ``seed``, `SETTINGS`, ``epochs`` (or ``iterations``), the metrics
+        of the ``last`` validation and of the ``best``, ``best_epoch`` (or ``best_iteration``),
+        ``device`` and ``versions``. The best validation has the highest first metric, mIoU in
+        segmentation.
+
+    Raises:
+        UserError: An argument cannot be used, a folder holds another run, or a training failed;
+            then with the training's exit code.
+    """
+    _check(configs, seeds)
+    if processes < 1:
+        raise UserError(f'the number of processes is {processes}: give 1 or more')
+    cfgs = {config: _load(config, flags) for config in configs}
+    todo = []
+    for seed in seeds:
+        for config, cfg in cfgs.items():
+            settings = (processes, list(flags), _sha256(cfg))
+            record = dict(config=config, seed=seed, **dict(zip(SETTINGS, settings, strict=True)))
+            folder = _folder(work_dir, config, seed)
+            todo.append((folder, record, _kept(folder, record)))
+    finished = []
+    for number, (folder, record, kept) in enumerate(todo, 1):
+        run = f'{record["config"]}, seed {record["seed"]}'
+        if 'last' in kept:
+            _say(f'[{number}/{len(todo)}] {run}: finished')
+            finished.append(kept)
+            continue
+        _say(f'[{number}/{len(todo)}] {run}: {"goes on" if kept else "starts"} in {folder}')
+        _write(folder, record)
+        code = _call(record, folder, Path(tools), resume=bool(kept))
+        if code:
+            error = UserError(
+                f'{run} stopped with exit code {code} (its own message is above); the same '
+                'command goes on from here'
+            )
+            error.exit_code = code if code > 0 else 1
+            raise error
+        scope = cfgs[record['config']].get('default_scope')
+        names = [name for key in ('torch', 'torchvision', scope) for name in PACKAGES.get(key, ())]
+        record.update(
+            _figures(read_log(folder), f'{run}, in {folder}'),
+            device=device_name(),
+            versions=installed(names),
+        )
+        _write(folder, record)
+        finished.append(record)
+    return finished
+
+
+def finished_runs(
+    configs: Sequence[str], seeds: Sequence[int], work_dir: str | os.PathLike
+) -> list[dict]:
+    """The finished ones of the runs, as :func:`train_seeds` returns them.
+
+    Raises:
+        UserError: There is none, or an argument cannot be used.
+    """
+    _check(configs, seeds)
+    records = [_read(_folder(work_dir, config, seed)) for seed in seeds for config in configs]
+    finished = [record for record in records if record and 'last' in record]
+    if not finished:
+        raise UserError(f'no run of these configs and seeds is finished in {work_dir}')
+    return finished
+
+
+def _check(configs: Sequence[str], seeds: Sequence[int]) -> None:
+    if not configs:
+        raise UserError('give at least one config')
+    if not seeds:
+        raise UserError('give at least one seed')
+    if min(seeds) < 0:
+        raise UserError(f'seed {min(seeds)}: give 0 or more')
+    for kind, names in (('config', [Path(config).stem for config in configs]), ('seed', seeds)):
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise UserError(f'{kind} {twice[0]} is given twice')
+
+
+def _load(config: str, flags: Sequence[str]) -> Config:
+    """The config as a training with these flags sees it, checked."""
+    cfg = load_config(parse_train_args([config, *flags]))
+    if cfg.get('val_dataloader') is None or cfg.get('val_evaluator') is None:
+        raise UserError(f'{config} has no validation: there are no figures to average')
+    check_data_paths(cfg, ('train_dataloader', 'val_dataloader'))
+    return cfg
+
+
+def _sha256(cfg: Config) -> str:
+    content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _folder(work_dir: str | os.PathLike, config: str, seed: int) -> Path:
+    # absolute, because mmengine notes the last checkpoint as this path
+    return Path(work_dir).absolute() / Path(config).stem / f'seed_{seed}'
+
+
+def _kept(folder: Path, wanted: dict) -> dict:
+    """The record of what there is to keep of a run, empty if nothing.
+
+    Raises:
+        UserError: The folder holds another run.
+    """
+    record = _read(folder)
+    if record is None:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f'{folder} holds something else: give another --work-dir')
+        return {}
+    if 'last' not in record and not (folder / 'last_checkpoint').is_file():
+        return {}
+    changed = [name for name in SETTINGS if record.get(name) != wanted[name]]
+    if changed:
+        raise UserError(
+            f'{folder} holds a run of {record.get("config")} with other settings ('
+            f'{", ".join(changed)}): give another --work-dir, or remove that folder'
+        )
+    return record
+
+
+def _read(folder: Path) -> dict | None:
+    path = folder / 'run.json'
+    try:
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f'{path} is damaged ({error}): remove {folder}') from error
+
+
+def _write(folder: Path, record: dict) -> None:
+    with replacing(folder / 'run.json') as part:
+        part.write_text(json.dumps(record, indent=1) + '\n')
+
+
+def _call(record: dict, folder: Path, tools: Path, resume: bool) -> int:
+    """Trains in a process of its own; its exit code."""
+    seed = ['--work-dir', str(folder), '--seed', str(record['seed'])]
+    flags = [*seed, *(['--resume'] if resume else []), *record['flags']]
+    if record['processes'] == 1:
+        command = [sys.executable, tools / 'train.py', record['config'], *flags]
+    else:
+        processes = str(record['processes'])
+        command = [tools / 'dist_train.sh', record['config'], processes, *flags]
+    env = dict(os.environ, PYTHON=sys.executable)
+    child = subprocess.Popen(command, env=env, stdout=sys.stderr)  # stdout is for the table
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        child.terminate()  # nobody should go on training in a folder that seems free
+        child.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _figures(log: TrainingLog, run: str) -> dict:
+    """The last and the best validation of a training."""
+    found = [
+        (line['step'], {name: value for name, value in line.items() if name not in NOT_METRICS})
+        for line in log.val
+    ]
+    if not log.ends_with_val or not found[-1][1]:
+        raise UserError(
+            f'{run}: the log has no figures of a validation after the last {unit(log.train)}. '
+            'Either there is nothing to measure (a detector that finds nothing), or the training '
+            'was stopped during that validation: then remove the folder to train it again'
+        )
+    last = found[-1][1]
+    first = 'mIoU' if 'mIoU' in last else next(iter(last))
+    step, best = max((pair for pair in found if first in pair[1]), key=lambda pair: pair[1][first])
+    counted = unit(log.train)
+    return {
+        f'{counted}s': trained_for(log.train),
+        'last': last,
+        f'best_{counted}': step,
+        'best': best,
+    }
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,319 @@
+"""Several seeds of several configs: with a stand-in for the training, then with the real one."""
+
+import json
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmsb.analysis.seed_table import seed_table
+from mmsb.engine.arguments import parse_seeds_args, parse_train_args
+from mmsb.engine.logs import read_log
+from mmsb.engine.seeds import finished_runs, train_seeds
+from mmsb.errors import UserError
+from tests import readme
+from tests.conftest import MINI_SB, ROOT, TINY
+
+# Trains for three epochs, as far as a work directory shows: logs, checkpoints. STOP, as
+# 'CONFIG SEED EPOCH WHERE': where a training ends with exit code 3.
+TRAIN = """
+import argparse, json, os
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+parser.add_argument('config', type=Path)
+for name in ('--work-dir', '--seed'):
+    parser.add_argument(name, required=True)
+parser.add_argument('--resume', action='store_true')
+parser.add_argument('--cfg-options', nargs='+')
+parser.add_argument('--amp', action='store_true')
+args = parser.parse_args()
+work_dir, seed, name = Path(args.work_dir), int(args.seed), args.config.stem
+with open('calls', 'a') as calls:
+    calls.write(f'{name} {seed}' + ' resumed' * args.resume + '\\n')
+last = work_dir / 'last_checkpoint'
+start = int(last.read_text()) if args.resume else 0
+folder = work_dir / f'2026010{len(list(work_dir.glob("2*"))) + 1}_000000' / 'vis_data'
+folder.mkdir(parents=True)
+
+def stop(epoch, where):
+    if os.environ.get('STOP') == f'{name} {seed} {epoch} {where}':
+        os._exit(3)
+
+with open(folder / 'scalars.json', 'w', buffering=1) as file:
+    for epoch in range(start + 1, 4):
+        for step in (2 * epoch - 1, 2 * epoch):
+            print(json.dumps({'lr': 1, 'loss': 1, 'epoch': epoch, 'step': step}), file=file)
+        stop(epoch, 'train')
+        last.write_text(str(epoch))
+        stop(epoch, 'val')
+        top1 = {1: 60, 2: 80, 3: 75}[epoch] + len(name) + seed**2 / 3
+        line = {'accuracy/top1': top1, 'accuracy/top5': 90 + seed - epoch, 'data_time': 1}
+        print(json.dumps(dict(line, time=1, step=epoch)), file=file)
+"""
+CONFIG = """
+train_dataloader = val_dataloader = dict(dataset=dict(type='D'))
+val_evaluator = dict(type='M')
+lr = 1
+"""
+SEEDS = [0, 1, 4]
+
+
+def top1(config, seed, epoch):
+    """What the stand-in logs."""
+    return {2: 80, 3: 75}[epoch] + len(config) + seed**2 / 3
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """A folder of two configs, and of tools that train at once; the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('STOP', raising=False)
+    Path('tools').mkdir()
+    Path('tools/train.py').write_text(TRAIN)
+    Path('tools/dist_train.sh').write_text(
+        '#!/bin/sh\nconfig=$1 n=$2; shift 2\necho "$n processes" >> calls\n'
+        'exec "$PYTHON" tools/train.py "$config" "$@"\n'
+    )
+    Path('tools/dist_train.sh').chmod(0o755)
+    for name in ('a.py', 'bb.py'):
+        Path(name).write_text(CONFIG)
+    return tmp_path
+
+
+def train(configs=('a.py', 'bb.py'), seeds=SEEDS, flags=(), **kwargs):
+    return train_seeds(configs, seeds, 'work', 'tools', flags=flags, **kwargs)
+
+
+def calls():
+    return Path('calls').read_text().splitlines() if Path('calls').exists() else []
+
+
+def test_figures(fake):
+    runs = train()
+    assert calls() == [f'{name} {seed}' for seed in SEEDS for name in ('a', 'bb')]
+    for run in runs:
+        seed, name = run['seed'], Path(run['config']).stem
+        assert (run['epochs'], run['best_epoch']) == (3, 2)
+        assert run['last'] == {
+            'accuracy/top1': top1(name, seed, 3), 'accuracy/top5': 87 + seed
+        }  # fmt: skip
+        assert run['best'] == {
+            'accuracy/top1': top1(name, seed, 2), 'accuracy/top5': 88 + seed
+        }  # fmt: skip
+        assert run['device'].split() and run['versions'].keys() == {'torch', 'torchvision'}
+    assert finished_runs(['a.py'], SEEDS, 'work') == runs[::2]
+    row = next(line for line in seed_table(runs).splitlines() if '| bb | 3 | best' in line)
+    errors = [100 - top1('bb', seed, 2) for seed in SEEDS]
+    assert f'| {np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f} |' in row
+
+
+@pytest.mark.parametrize('where', ['train', 'val'])
+def test_a_stopped_run_goes_on(fake, monkeypatch, where):
+    """Stopped in epoch 3 before or after its checkpoint; the curve is whole all the same."""
+    monkeypatch.setenv('STOP', f'bb 1 2 {where}')
+    with pytest.raises(UserError) as error:
+        train()
+    assert re.fullmatch(
+        r'bb\.py, seed 1 stopped with exit code 3 .*goes on from here', str(error.value)
+    )
+    assert error.value.exit_code == 3
+    assert calls()[-1] == 'bb 1'
+    done = finished_runs(['a.py', 'bb.py'], SEEDS, 'work')
+    assert [(run['config'], run['seed']) for run in done] == [
+        ('a.py', 0),
+        ('bb.py', 0),
+        ('a.py', 1),
+    ]
+
+    monkeypatch.delenv('STOP')
+    before = len(calls())
+    run = train()[3]
+    assert calls()[before:] == ['bb 1 resumed', 'a 4', 'bb 4']
+    log = read_log(Path('work/bb/seed_1'))
+    assert [line['step'] for line in log.train] == [1, 2, 3, 4, 5, 6]
+    # The validation during which it was stopped was never logged.
+    assert [line['step'] for line in log.val] == ([1, 2, 3] if where == 'train' else [1, 3])
+    assert run['last']['accuracy/top1'] == top1('bb', 1, 3)
+    assert run['best_epoch'] == (2 if where == 'train' else 3)
+
+
+def test_a_second_call_trains_nothing(fake):
+    runs = train()
+    before = calls()
+    assert train() == runs
+    assert calls() == before
+
+
+def test_a_run_without_a_checkpoint_starts_again(fake, monkeypatch):
+    monkeypatch.setenv('STOP', 'a 0 1 train')
+    with pytest.raises(UserError, match='exit code 3'):
+        train()
+    monkeypatch.delenv('STOP')
+    # There is nothing to keep: a call with the mistake corrected is not refused.
+    runs = train(['a.py'], flags=['--cfg-options', 'lr=2'])
+    assert calls()[:2] == ['a 0', 'a 0']
+    assert [line['step'] for line in read_log(Path('work/a/seed_0')).train] == [1, 2, 3, 4, 5, 6]
+    assert runs[0]['flags'] == ['--cfg-options', 'lr=2']
+
+
+def test_stopped_during_the_last_validation(fake, monkeypatch):
+    monkeypatch.setenv('STOP', 'a 0 3 val')
+    with pytest.raises(UserError, match='exit code 3'):
+        train()
+    for _ in range(2):
+        with pytest.raises(UserError, match=r'a\.py, seed 0, in \S+/a/seed_0: .* no figures of a'):
+            train()
+
+
+def test_processes(fake):
+    (run,) = train(['a.py'], [0], processes=3)
+    assert calls() == ['3 processes', 'a 0']
+    assert run['processes'] == 3
+
+
+def test_iterations_and_the_mean_iou(fake):
+    """A segmentor's log: iterations, and a first metric that is not the one to be best at."""
+    lines = [
+        *({'loss': 1, 'step': step, 'iter': step} for step in (50, 100)),
+        {'aAcc': 90.0, 'mIoU': 30.0, 'mAcc': 40.0, 'time': 1, 'step': 100},
+        *({'loss': 1, 'step': step, 'iter': step} for step in (150, 200)),
+        {'aAcc': 91.0, 'mIoU': 29.0, 'mAcc': 41.0, 'time': 1, 'step': 200},
+    ]
+    Path('tools/train.py').write_text(
+        'import sys; from pathlib import Path\n'
+        'folder = Path(sys.argv[sys.argv.index("--work-dir") + 1]) / "20260101/vis_data"\n'
+        'folder.mkdir(parents=True)\n'
+        f'(folder / "scalars.json").write_text({chr(10).join(map(json.dumps, lines))!r})\n'
+    )
+    (run,) = train(['a.py'], [0])
+    assert (run['iterations'], run['best_iteration']) == (200, 100)
+    assert run['last'] == {'aAcc': 91.0, 'mIoU': 29.0, 'mAcc': 41.0}
+    assert run['best'] == {'aAcc': 90.0, 'mIoU': 30.0, 'mAcc': 40.0}
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (dict(flags=['--amp']), r'holds a run of a\.py with other settings \(flags\)'),
+    (dict(processes=2), r'other settings \(processes\)'),
+    (dict(flags=['--cfg-options', 'lr=2']), r'other settings \(flags, config_sha256\)'),
+    ('edited', r'other settings \(config_sha256\): give another --work-dir'),
+    ('other config', r'holds a run of a\.py with other settings \(config_sha256\)'),
+    ('foreign', r'work/a/seed_0 holds something else: give another --work-dir'),
+    ('a file', r'work/a/seed_0 holds something else'),
+    ('damaged', r'run\.json is damaged .*: remove \S+/a/seed_0'),
+])  # fmt: skip
+def test_folders_of_other_runs_are_refused(fake, change, message):
+    folder, config = Path('work/a/seed_0'), 'a.py'
+    if change in ('foreign', 'a file'):
+        folder.parent.mkdir(parents=True)
+        folder.mkdir() if change == 'foreign' else folder.write_text('')
+        if change == 'foreign':
+            (folder / 'epoch_1.pth').write_text('')
+    else:
+        train(['a.py'], [0])
+    if change == 'edited':
+        Path('a.py').write_text(CONFIG + 'more = 1\n')
+    elif change == 'other config':
+        Path('other').mkdir()
+        config = 'other/a.py'
+        Path(config).write_text(CONFIG.replace('lr = 1', 'lr = 3'))
+    elif change == 'damaged':
+        (folder / 'run.json').write_text('{"config"')
+    before = calls()
+    with pytest.raises(UserError, match=message) as error:
+        # seed 1 could be trained, but nothing is before all is checked
+        train([config], [1, 0], **(change if isinstance(change, dict) else {}))
+    assert '\n' not in str(error.value)
+    assert calls() == before
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['no.py'], r'config no\.py does not exist'),
+    (['a.py', '--seeds'], 'give at least one seed'),
+    ([], 'give at least one config'),
+    (['a.py', '--seeds', '0', '-1'], 'seed -1: give 0 or more'),
+    (['a.py', '--seeds', '3', '3'], 'seed 3 is given twice'),
+    (['a.py', 'other/a.py'], 'config a is given twice'),
+    (['a.py', '--processes', '0'], 'number of processes is 0'),
+    (['a.py', '--out', 'figures.txt'], r'--out figures\.txt: figures are written as NAME\.json'),
+    (['a.py', '--summarize'], 'no run of these configs and seeds is finished in work_dirs/seeds'),
+    (['a.py', '--summarize', '--out', 'x.json'], '--summarize writes nothing'),
+    (['a.py', '--cfg-options', 'val_evaluator=None'], 'has no validation'),
+    (['a.py', '--cfg-options', 'train_dataloader.dataset.ann_file=x'], 'x does not exist'),
+])  # fmt: skip
+def test_bad_input(fake, monkeypatch, capsys, arguments, message):
+    import runpy
+
+    monkeypatch.setattr(sys, 'argv', ['train_seeds.py', *arguments])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / 'tools/train_seeds.py'), run_name='__main__')
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith('error: ') and re.search(message, line)
+    assert not printed.out and not Path('work_dirs').exists()
+
+
+def test_flags_are_those_of_training():
+    flags = ['--amp', '--auto-scale-lr', '--no-pin-memory', '--no-persistent-workers',
+             '--amp-dtype', 'bfloat16', '--cfg-options', 'a=1', 'b=[1,2]']  # fmt: skip
+    args = parse_seeds_args(['x.py', *flags, '--seeds', '7'])
+    assert args.flags == flags and args.seeds == [7] and args.configs == ['x.py']
+    passed = parse_train_args(['x.py', *args.flags])
+    assert passed.amp and passed.amp_dtype == 'bfloat16' and passed.auto_scale_lr
+    assert passed.no_pin_memory and passed.no_persistent_workers
+    assert passed.cfg_options == dict(a=1, b=[1, 2])
+    assert parse_seeds_args(['x.py']).flags == []
+
+
+def test_no_training_is_left_behind(fake):
+    Path('tools/train_seeds.py').write_text((ROOT / 'tools/train_seeds.py').read_text())
+    Path('tools/train.py').write_text(
+        'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(600)'
+    )
+    process = subprocess.Popen([sys.executable, 'tools/train_seeds.py', 'a.py'])
+    deadline = time.monotonic() + 120
+    while not (Path('pid').exists() and Path('pid').read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=60) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path('pid').read_text()), 0)
+
+
+def test_three_seeds(run_tool, mini_coco, tmp_path, monkeypatch):
+    """README's command, with the mini detector and two seeds; called again, it trains nothing."""
+    pytest.importorskip('mmdet')
+    command = readme.command('three seeds').replace('python ', f'{sys.executable} ')
+    command = re.sub(r'configs/\S+', MINI_SB, command).replace('--seeds 0 1 2', '--seeds 0 1')
+    assert command.endswith(f'{MINI_SB} --seeds 0 1')
+    work, out = tmp_path / 'work', tmp_path / 'out.json'
+    options = shlex.join(['--work-dir', str(work), '--out', str(out), '--cfg-options', *TINY])
+    done = run_tool('bash', '-c', f'{command} {options}')
+    runs = json.loads(out.read_text())['runs']
+    values = []
+    for seed, run in enumerate(runs):
+        assert (run['config'], run['seed'], run['epochs']) == (MINI_SB, seed, 1)
+        folder = work / 'faster_rcnn_sb_r18_fpn_mini_coco' / f'seed_{seed}'
+        log = next(folder.glob('*/*.log')).read_text()
+        assert re.search(rf'^\s*seed: {seed}$', log, re.M)
+        printed = re.findall(r'bbox_mAP_50: (\S+)', log)[-1]
+        assert f'{run["last"]["coco/bbox_mAP_50"]:.4f}' == printed
+        assert run['last'] == run['best'] and {'torch', 'torchvision'} < run['versions'].keys()
+        values.append(run['last']['coco/bbox_mAP_50'])
+    cell = f'{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}'
+    assert cell in done.stdout and done.stdout.startswith('| config | seeds |')
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv('MMSB_COCO_ROOT', str(mini_coco))
+    monkeypatch.setattr(subprocess, 'Popen', None)
+    flags = ['--cfg-options', *TINY]
+    assert train_seeds([MINI_SB], [0, 1], work, ROOT / 'tools', flags=flags) == runs
