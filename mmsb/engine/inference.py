@@ -11,6 +11,7 @@ from pathlib import Path
 import mmcv
 import numpy as np
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from rich.progress import track
 
 from mmsb.engine.config import check_config_path, check_toolbox
@@ -76,6 +77,7 @@ def predict_images(
     check_toolbox(cfg.default_scope)
     cfg.load_from = checkpoint
     cfg.model.backbone.init_cfg = None  # the checkpoint holds all weights
+    init_default_scope(cfg.default_scope)
     with explained_errors(cfg):
         predict = PREDICTORS[cfg.default_scope](cfg, checkpoint, device, min_score)
     os.makedirs(out_dir, exist_ok=True)
@@ -111,7 +113,8 @@ def _detector(cfg: Config, checkpoint: str, device: str | None, min_score: float
 def _segmentor(cfg: Config, checkpoint: str, device: str | None, min_score: float) -> Callable:
     from mmseg.apis import MMSegInferencer
 
-    inferencer = MMSegInferencer(cfg, checkpoint, device=device, show_progress=False)
+    inferencer = MMSegInferencer(cfg, checkpoint, device=device)
+    inferencer.show_progress = False
     classes = inferencer.model.dataset_meta['classes']
 
     def predict(path: Path, out: Path) -> str:
