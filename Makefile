@@ -10,12 +10,16 @@ BIN := $(VENV)/bin
 COCO := data/mini_coco
 DEMO := work_dirs/demo
 SEED := 0
+# For make chain; a quick look: CHAIN_DRAW_ARGS='--train 4 --val 2' and other DATA
+DATA := data
+CHAIN := work_dirs/chain
 export STACK
 
-.PHONY: help setup test lint smoke demo
+.PHONY: help setup test lint smoke demo chain
 
 help:
 	@echo 'make demo    draw a miniature COCO, train SB Faster R-CNN on 2 processes, report its AP'
+	@echo 'make chain   pretrain, publish, fine-tune, evaluate: classification, detection, segmentation'
 	@echo 'make test    the test suite'
 	@echo 'make lint    ruff, lint and format'
 	@echo 'make smoke   a short training on 2 processes'
@@ -52,3 +56,37 @@ demo: setup
 	$(call demo_run,plain,configs/mini/faster_rcnn_r18_fpn_mini_coco.py)
 	$(BIN)/python tools/analysis_tools/detection_report.py $(DEMO) \
 	  --run SB-ResNet=$(DEMO)/sb --run ResNet=$(DEMO)/plain
+
+# What published files are called ends in their hash.
+PUBLISHED = MMSB_RESNET18="$$(ls $(CHAIN)/resnet18-*.pth)" MMSB_SB_RESNET18="$$(ls $(CHAIN)/sb_resnet18-*.pth)"
+# One run of the chain: $(call chain_run,TASK/NAME,CONFIG,ARGS,ENVIRONMENT)
+define chain_run
+rm -rf $(CHAIN)/$(1)
+$(4) PYTHON=$(BIN)/python tools/dist_train.sh $(2) 2 --work-dir $(CHAIN)/$(1) --seed $(SEED) $(3)
+PYTHON=$(BIN)/python tools/dist_test.sh $(2) $$(cat $(CHAIN)/$(1)/last_checkpoint) 2 --work-dir $(CHAIN)/$(1) \
+  --metrics-out $(CHAIN)/$(1)/metrics.json --show-dir $(CHAIN)/$(1)/drawn --interval 4
+endef
+# Publishes what a run left: $(call chain_publish,RUN,NAME)
+define chain_publish
+rm -f $(CHAIN)/$(2)-*.pth
+$(BIN)/python tools/model_converters/publish_model.py $$(cat $(CHAIN)/$(1)/last_checkpoint) $(CHAIN)/$(2).pth
+endef
+
+chain: export MMSB_IMAGENET_ROOT := $(DATA)/mini_imagenet
+chain: export MMSB_COCO_ROOT := $(DATA)/mini_coco
+chain: export MMSB_ADE20K_ROOT := $(DATA)/mini_ade20k
+chain: setup
+	$(BIN)/python tools/dataset_tools/make_mini_imagenet.py $(MMSB_IMAGENET_ROOT) $(CHAIN_DRAW_ARGS)
+	$(BIN)/python tools/dataset_tools/make_mini_coco.py $(MMSB_COCO_ROOT) $(CHAIN_DRAW_ARGS)
+	$(BIN)/python tools/dataset_tools/make_mini_ade20k.py $(MMSB_ADE20K_ROOT) $(CHAIN_DRAW_ARGS)
+	$(call chain_run,classification/resnet,configs/mini/resnet18_mini_in1k.py,$(CHAIN_CLS_ARGS))
+	$(call chain_publish,classification/resnet,resnet18)
+	$(call chain_run,classification/sb,configs/mini/sb_resnet18_mini_in1k.py,$(CHAIN_CLS_ARGS))
+	$(call chain_publish,classification/sb,sb_resnet18)
+	$(call chain_run,detection/scratch,configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py,$(CHAIN_DET_ARGS))
+	$(call chain_run,detection/pretrained,configs/mini/faster_rcnn_sb_r18-pretrained_fpn_mini_coco.py,$(CHAIN_DET_ARGS),$(PUBLISHED))
+	$(call chain_run,detection/grow,configs/mini/faster_rcnn_sb_r18-grow_fpn_mini_coco.py,$(CHAIN_DET_ARGS),$(PUBLISHED))
+	$(call chain_run,segmentation/scratch,configs/mini/fpn_sb_r18_mini_ade20k.py,$(CHAIN_SEG_ARGS))
+	$(call chain_run,segmentation/pretrained,configs/mini/fpn_sb_r18-pretrained_mini_ade20k.py,$(CHAIN_SEG_ARGS),$(PUBLISHED))
+	$(call chain_run,segmentation/grow,configs/mini/fpn_sb_r18-grow_mini_ade20k.py,$(CHAIN_SEG_ARGS),$(PUBLISHED))
+	$(BIN)/python tools/analysis_tools/chain_report.py $(CHAIN) $(CHAIN)

@@ -111,6 +111,8 @@ def apply_train_args(cfg: Config, args: Namespace) -> None:
 def apply_test_args(cfg: Config, args: Namespace) -> None:
     """Applies the flags of ``tools/test.py``, in place."""
     cfg.load_from = args.checkpoint
+    if 'backbone' in cfg.model:  # what training started from may be gone
+        cfg.model.backbone.init_cfg = None
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir:
@@ -174,8 +176,12 @@ def enable_tta(cfg: Config) -> None:
                 *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
                 *('flip', 'flip_direction'),
             )
-        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
-        cfg.tta_pipeline = [*transforms, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+        # The truth is loaded behind the flips: mmseg compares with it as it is.
+        truth = [t for t in transforms if t['type'] == 'LoadAnnotations']
+        before = [t for t in transforms if t not in truth]
+        flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+        steps = [flips, *([t] for t in truth), [pack]]
+        cfg.tta_pipeline = [*before, dict(type='TestTimeAug', transforms=steps)]
     dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
