@@ -293,7 +293,7 @@ def make_mini_coco(
             _write_split(root, split, run(draw, range(count)), recipe)
         return f'{num_train} + {num_val} images'
 
-    return write_folder(out_dir, 'miniature COCO', recipe, write, _inspect, num_workers, force, log)
+    return write_folder(out_dir, 'miniature COCO', recipe, write, num_workers, force, log, _inspect)
 
 
 def count_objects(root: str | os.PathLike) -> dict[str, list[int]]:

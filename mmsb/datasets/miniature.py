@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -17,6 +19,7 @@ from ..errors import UserError
 
 MAX_IMAGES = 500_000  # a split
 SIDES = (64, 4096)  # sides that may be asked for, pixels
+RECORD = 'miniature.json'
 CELL = 320  # side of a cell of the sheet, pixels
 
 Recipe = dict[str, int | list[int]]
@@ -44,10 +47,10 @@ def write_folder(
     name: str,
     recipe: Recipe,
     write: Callable[[Path, Callable], str],
-    inspect: Callable[[Path], tuple[Recipe | None, bool]],
     num_workers: int = 1,
     force: bool = False,
     log: Callable[[str], None] | None = None,
+    inspect: Callable[[Path], tuple[Recipe | None, bool]] | None = None,
 ) -> Path:
     """Make a miniature, or find that it is there.
 
@@ -60,11 +63,12 @@ def write_folder(
         recipe: Everything that decides what is drawn.
         write: Called with the folder to fill and a ``map`` that runs in threads; returns what it
             wrote, in words.
-        inspect: Gives the recipe of the miniature in a folder, or None if it holds anything but
-            one of ours, and whether it is complete.
         num_workers: Threads that draw.
         force: Replace another miniature in `out_dir`. Anything else is never replaced.
         log: Called with a line that says what was done.
+        inspect: Gives the recipe of the miniature in a folder, or None if it holds anything but
+            one of ours, and whether it is complete. By default a file `RECORD` is written, which
+            lists all others, and read.
 
     Returns:
         The absolute path of `out_dir`.
@@ -79,7 +83,7 @@ def write_folder(
     try:
         taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
         if taken:
-            found, complete = inspect(out)
+            found, complete = inspect(out) if inspect else inspect_record(out, name)
             if found is None:
                 raise UserError(f'{out} holds something other than a {name}; not touched')
             if found == recipe and complete and not force:
@@ -92,6 +96,9 @@ def write_folder(
         with ThreadPoolExecutor(num_workers) as pool:
             try:
                 written = write(new, pool.map)
+                if not inspect:
+                    record = {'name': name, 'recipe': recipe, 'files': _files(new)}
+                    (new / RECORD).write_text(json.dumps(record, indent=0))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -112,6 +119,30 @@ def write_folder(
         shutil.rmtree(new, ignore_errors=True)
     log(f'drew {written}: {out}')
     return out
+
+
+def _files(root: Path) -> dict[str, str]:
+    """MD5 of every file but the record."""
+    files = sorted(p for p in root.rglob('*') if not p.is_dir() and p != root / RECORD)
+    return {p.relative_to(root).as_posix(): hashlib.md5(p.read_bytes()).hexdigest() for p in files}
+
+
+def inspect_record(root: Path, name: str) -> tuple[Recipe | None, bool]:
+    """What the record of a folder says.
+
+    Returns:
+        The recipe, or None if the folder holds anything but the miniature of this name, and whether
+        every file is there as it was written.
+    """
+    try:
+        record = json.loads((root / RECORD).read_text())
+        recipe, listed = record['recipe'], dict(record['files'])
+        there = _files(root)
+        if record['name'] != name or not isinstance(recipe, dict) or there.keys() - listed.keys():
+            return None, False
+        return recipe, there == listed
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, False
 
 
 def fit(picture: np.ndarray) -> tuple[np.ndarray, float]:
