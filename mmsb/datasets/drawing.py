@@ -266,14 +266,14 @@ def clouds(rng: np.random.Generator, h: int, w: int, cell: float, stretch: float
     return sum(layers) / 1.5
 
 
-def _tone(rng, colours, field: np.ndarray, spread: float = 15) -> np.ndarray:
+def tone(rng, colours, field: np.ndarray, spread: float = 15) -> np.ndarray:
     """One of the colours, brighter and darker with the field (in steps of 0 to 255)."""
     base = np.array(vary(rng, pick(rng, colours), spread), np.float32)
     return base * (1 + field[..., None] / 255)
 
 
 def grass(rng, h, w):
-    image = _tone(rng, [(84, 128, 52), (110, 140, 60), (70, 105, 50)], 30 * clouds(rng, h, w, 60))
+    image = tone(rng, [(84, 128, 52), (110, 140, 60), (70, 105, 50)], 30 * clouds(rng, h, w, 60))
     base = image.mean((0, 1))
     for factor in rng.uniform(0.65, 1.4, 6):
         n = h * w // 500
@@ -293,7 +293,7 @@ def bricks(rng, h, w):
     x = x + row % 2 * bond
     colours = [(150, 74, 58), (168, 96, 70), (176, 168, 152), (120, 120, 128), (206, 196, 176)]
     tint = rng.uniform(-28, 28, (row.max() + 1, (x // bw).max() + 1))[row, x // bw]
-    image = _tone(rng, colours, tint + 14 * noise(rng, h, w, 2))
+    image = tone(rng, colours, tint + 14 * noise(rng, h, w, 2))
     image[(y % bh < joint) | (x % bw < joint)] = vary(rng, (190, 184, 172))
     return image
 
@@ -310,7 +310,7 @@ def sky(rng, h, w):
 def sand(rng, h, w):
     waves = np.sin(np.arange(h)[:, None] / rng.uniform(2, 5) + 4 * clouds(rng, h, w, 50))
     field = 8 * waves + 16 * clouds(rng, h, w, 80) + 14 * noise(rng, h, w, 1)
-    return _tone(rng, [(214, 190, 146), (196, 176, 140), (224, 206, 170)], field)
+    return tone(rng, [(214, 190, 146), (196, 176, 140), (224, 206, 170)], field)
 
 
 def wood(rng, h, w):
@@ -321,22 +321,22 @@ def wood(rng, h, w):
     field += 14 * np.sin(y / rng.uniform(1.2, 3) + 5 * noise(rng, h, w, 20, 5))
     field[y % plank < 2] = -120
     field = field.astype(np.float32)
-    return _tone(rng, [(160, 112, 70), (190, 148, 100), (120, 84, 58), (176, 164, 148)], field)
+    return tone(rng, [(160, 112, 70), (190, 148, 100), (120, 84, 58), (176, 164, 148)], field)
 
 
 def asphalt(rng, h, w):
     field = 30 * noise(rng, h, w, 1) + 18 * clouds(rng, h, w, 60)
-    return _tone(rng, [(92, 92, 96), (120, 118, 116), (70, 72, 76)], field)
+    return tone(rng, [(92, 92, 96), (120, 118, 116), (70, 72, 76)], field)
 
 
 def water(rng, h, w):
     field = 34 * clouds(rng, h, w, 14, 4) + 20 * clouds(rng, h, w, 70)
-    return _tone(rng, [(58, 112, 140), (46, 92, 130), (84, 140, 150)], field)
+    return tone(rng, [(58, 112, 140), (46, 92, 130), (84, 140, 150)], field)
 
 
 def plaster(rng, h, w):
     colours = [(214, 206, 190), (170, 186, 196), (196, 160, 140), (150, 170, 140), (226, 220, 214)]
-    return _tone(rng, colours, 16 * clouds(rng, h, w, 90) + 6 * noise(rng, h, w, 1))
+    return tone(rng, colours, 16 * clouds(rng, h, w, 90) + 6 * noise(rng, h, w, 1))
 
 
 def cloth(rng, h, w):
@@ -344,7 +344,7 @@ def cloth(rng, h, w):
     a, b = rng.uniform(8, 40, 2)
     field = 22 * np.sign(np.sin(x / a * np.pi)) + 22 * np.sign(np.sin(y / b * np.pi))
     field = (field + 10 * noise(rng, h, w, 1)).astype(np.float32)
-    return _tone(rng, [(150, 60, 60), (70, 90, 140), (190, 180, 160), (90, 120, 100)], field, 30)
+    return tone(rng, [(150, 60, 60), (70, 90, 140), (190, 180, 160), (90, 120, 100)], field, 30)
 
 
 def view(rng, h, w):

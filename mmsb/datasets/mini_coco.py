@@ -15,24 +15,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ..errors import UserError
 from .drawing import SS, VIVID, Stamp, background, outline, photograph, pick, placement
+from .miniature import MAX_IMAGES, SIDES, check_numbers, fit, write_folder, write_sheet
 from .things import THINGS, clutter
 
 VERSION = 1  # of the drawing: raise it with any change that alters the pictures
 SPLITS = ('train2017', 'val2017')
-MAX_IMAGES = 500_000  # a split; ids of the second start above it
-SIDES = (64, 4096)  # sides that may be asked for, pixels
 MIN_VISIBLE = 0.45
 MIN_AREA = 48  # visible, pixels
 MIN_SIDE = 5  # of a box, pixels
@@ -149,7 +144,7 @@ def _draw_image(
     picture, found = draw_scene(rng, height, width, objects)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(82, 96))]
     _, jpeg = cv2.imencode('.jpg', picture[..., ::-1], quality)
-    image_id = split * MAX_IMAGES + index + 1
+    image_id = split * MAX_IMAGES + index + 1  # those of the second split start above the first's
     image = {
         'license': LICENSE['id'],
         'file_name': f'{image_id:012d}.jpg',
@@ -275,19 +270,14 @@ def make_mini_coco(
         >>> sorted(p.name for p in root.iterdir())
         ['annotations', 'train2017', 'val2017']
     """
-    for name, number, low, high in (
+    check_numbers(
         ('train images', (num_train,), 1, MAX_IMAGES),
         ('val images', (num_val,), 1, MAX_IMAGES),
         ('size', size, *SIDES),
         ('objects', objects, 1, 50),
         ('seed', (seed,), 0, 2**63),
         ('workers', (num_workers,), 1, 256),
-    ):
-        given = ' '.join(map(str, number))
-        if not all(low <= n <= high for n in number):
-            raise UserError(f'{name} must be within {low} and {high}, got {given}')
-        if list(number) != sorted(number):
-            raise UserError(f'{name} must be given smallest first, got {given}')
+    )
     recipe = {
         'version': VERSION,
         'num_train': num_train,
@@ -296,48 +286,14 @@ def make_mini_coco(
         'objects': list(objects),
         'seed': seed,
     }
-    out = Path(out_dir).resolve()
-    log = log or (lambda _: None)
-    name = f'.{out.name}.{uuid.uuid4().hex[:8]}'
-    new, old = out.with_name(f'{name}.partial'), out.with_name(f'{name}.old')
-    try:
-        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-        if taken:
-            found, complete = _inspect(out)
-            if found is None:
-                raise UserError(f'{out} holds something other than a miniature COCO; not touched')
-            if found == recipe and complete and not force:
-                log(f'already there: {out}')
-                return out
-            if not force:
-                what = 'another miniature COCO' if complete else 'an incomplete miniature COCO'
-                raise UserError(f'{out} holds {what}; redraw it with --force (force=True)')
-        new.mkdir(parents=True)
-        with ThreadPoolExecutor(num_workers) as pool:
-            try:
-                for split, count in enumerate((num_train, num_val)):
-                    draw = partial(_draw_image, seed, split, size=size, objects=objects)
-                    _write_split(new, split, pool.map(draw, range(count)), recipe)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        if taken:
-            out.rename(old)
-        elif out.exists():
-            out.rmdir()  # empty
-        try:
-            new.rename(out)
-        except OSError:
-            if taken:
-                old.rename(out)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f'cannot write {out}: {error.strerror or error}') from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    log(f'drew {num_train} + {num_val} images: {out}')
-    return out
+
+    def write(root: Path, run: Callable) -> str:
+        for split, count in enumerate((num_train, num_val)):
+            draw = partial(_draw_image, seed, split, size=size, objects=objects)
+            _write_split(root, split, run(draw, range(count)), recipe)
+        return f'{num_train} + {num_val} images'
+
+    return write_folder(out_dir, 'miniature COCO', recipe, write, num_workers, force, log, _inspect)
 
 
 def count_objects(root: str | os.PathLike) -> dict[str, list[int]]:
@@ -367,13 +323,9 @@ def draw_sheet(
     root = Path(root)
     data = json.loads(_annotations(root, SPLITS.index(split)).read_text())
     names = {c['id']: c['name'] for c in data['categories']}
-    images = data['images'][:num_images]
-    cell, columns = 320, min(6, len(images))
-    sheet = np.full((-(-len(images) // columns) * cell, columns * cell, 3), 40, np.uint8)
-    for n, image in enumerate(images):
-        picture = cv2.imread(str(root / split / image['file_name']))
-        zoom = (cell - 6) / max(picture.shape[:2])
-        picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+    cells = []
+    for image in data['images'][:num_images]:
+        picture, zoom = fit(cv2.imread(str(root / split / image['file_name'])))
         for ann in data['annotations']:
             if ann['image_id'] != image['id']:
                 continue
@@ -389,10 +341,5 @@ def draw_sheet(
             y = max(y, high + 4)
             cv2.rectangle(picture, (x, y - high - 4), (x + wide + 4, y), colour, -1)
             cv2.putText(picture, name, (x + 2, y - 3), font, 0.4, (255,) * 3, 1, cv2.LINE_AA)
-        y, x = n // columns * cell + 3, n % columns * cell + 3
-        sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
-    try:
-        Path(path).write_bytes(cv2.imencode(Path(path).suffix, sheet)[1].tobytes())
-    except (cv2.error, OSError) as error:
-        reason = getattr(error, 'strerror', None) or 'give a name that ends in .png or .jpg'
-        raise UserError(f'cannot write {path}: {reason}') from error
+        cells.append(picture)
+    write_sheet(path, cells)

@@ -155,36 +155,43 @@ def frisbee(rng):
     return parts
 
 
-def sports_ball(rng):
-    kind = pick(rng, ['football', 'football', 'basketball', 'tennis', 'beach'])
-    if kind == 'football':
-        base, ink = (
-            vary(rng, (238, 238, 238), 10),
-            vary(rng, pick(rng, [BLACK] * 9 + list(VIVID)), 8),
-        )
-        parts = [fill(disc(), base), fill(regular(5, 0.33, -90), ink)]
-        for k in range(5):
-            out = -90 + 72 * k
-            seam = polar(1, out)
-            patch = regular(5, 0.33, out + 180) + seam * 0.98
-            radius = np.linalg.norm(patch, axis=1, keepdims=True)
-            parts.append(fill(patch / np.maximum(radius, 1), ink))  # kept inside the ball
-            parts.append(line([seam * 0.33, seam * 0.66], ink, 0.05))
-        return [*parts, line(arc(0, 0, 0.98, 0.98, 0, 360), shade(base, 0.7), 0.04)]
-    if kind == 'basketball':
-        base = vary(rng, (218, 110, 40), 14)
-        curves = [[(-0.97, 0), (0.97, 0)], [(0, -0.97), (0, 0.97)]]
-        curves += [arc(-1.15, 0, 0.75, 0.9, -48, 48), arc(1.15, 0, 0.75, 0.9, 132, 228)]
-        parts = [fill(disc(), base), *(line(c, (50, 30, 24), 0.06) for c in curves)]
-        return [*parts, line(arc(0, 0, 0.97, 0.97, 0, 360), (50, 30, 24), 0.05)]
-    if kind == 'tennis':
-        curves = (arc(-1.2, 0, 0.85, 0.85, -52, 52), arc(1.2, 0, 0.85, 0.85, 128, 232))
-        base = vary(rng, (200, 225, 50), 14)
-        return [fill(disc(), base), *(line(c, WHITE, 0.1) for c in curves)]
+def soccer_ball(rng):
+    base = vary(rng, (238, 238, 238), 10)
+    ink = vary(rng, pick(rng, [BLACK] * 9 + list(VIVID)), 8)
+    parts = [fill(disc(), base), fill(regular(5, 0.33, -90), ink)]
+    for k in range(5):
+        out = -90 + 72 * k
+        seam = polar(1, out)
+        patch = regular(5, 0.33, out + 180) + seam * 0.98
+        radius = np.linalg.norm(patch, axis=1, keepdims=True)
+        parts.append(fill(patch / np.maximum(radius, 1), ink))  # kept inside the ball
+        parts.append(line([seam * 0.33, seam * 0.66], ink, 0.05))
+    return [*parts, line(arc(0, 0, 0.98, 0.98, 0, 360), shade(base, 0.7), 0.04)]
+
+
+def basketball(rng):
+    base = vary(rng, (218, 110, 40), 14)
+    curves = [[(-0.97, 0), (0.97, 0)], [(0, -0.97), (0, 0.97)]]
+    curves += [arc(-1.15, 0, 0.75, 0.9, -48, 48), arc(1.15, 0, 0.75, 0.9, 132, 228)]
+    parts = [fill(disc(), base), *(line(c, (50, 30, 24), 0.06) for c in curves)]
+    return [*parts, line(arc(0, 0, 0.97, 0.97, 0, 360), (50, 30, 24), 0.05)]
+
+
+def tennis_ball(rng):
+    curves = (arc(-1.2, 0, 0.85, 0.85, -52, 52), arc(1.2, 0, 0.85, 0.85, 128, 232))
+    base = vary(rng, (200, 225, 50), 14)
+    return [fill(disc(), base), *(line(c, WHITE, 0.1) for c in curves)]
+
+
+def beach_ball(rng):
     colours = [c for colour in pick(rng, VIVID, 3) for c in (WHITE, vary(rng, colour))]
     wedges = [np.concatenate([[(0, 0)], arc(0, 0, 1, 1, 60 * k, 60 * k + 60)]) for k in range(6)]
     parts = [fill(w, c) for w, c in zip(wedges, colours, strict=True)]
     return [*parts, fill(disc(0, 0, 0.16), WHITE)]
+
+
+def sports_ball(rng):
+    return pick(rng, [soccer_ball, soccer_ball, basketball, tennis_ball, beach_ball])(rng)
 
 
 def kite(rng):

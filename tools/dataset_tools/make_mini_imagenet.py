@@ -1,0 +1,39 @@
+"""Draw a miniature of ImageNet, in its layout, with which a laptop can train a classifier."""
+
+from mmsb.datasets.mini_imagenet import SPLITS, draw_sheet, make_mini_imagenet
+from mmsb.datasets.miniature import tool_parser
+from mmsb.engine.cli import report_user_errors
+
+
+def parse_args():
+    parser = tool_parser(__doc__, 'data/mini_imagenet', 40, 10, 'images of each class', SPLITS)
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('LO', 'HI'),
+        default=(96, 128),
+        help='shortest and longest side of an image, pixels',
+    )
+    return parser.parse_args()
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    root = make_mini_imagenet(
+        args.out,
+        num_train=args.train,
+        num_val=args.val,
+        size=tuple(args.size),
+        seed=args.seed,
+        num_workers=args.workers,
+        force=args.force,
+        log=print,
+    )
+    if args.show:
+        draw_sheet(root, args.show)
+
+
+if __name__ == '__main__':
+    main()
