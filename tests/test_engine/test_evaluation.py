@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -67,7 +66,7 @@ def data(mini_coco, tmp_path_factory):
     return dict(
         mmdet=('MMSB_COCO_ROOT', mini_coco),
         mmseg=('MMSB_ADE20K_ROOT', make_mini_ade20k(folder / 'ade', 3, 4, (64, 96))),
-        mmpretrain=('MMSB_IMAGENET_ROOT', make_mini_imagenet(folder / 'in', 1, 2, (48, 64))),
+        mmpretrain=('MMSB_IMAGENET_ROOT', make_mini_imagenet(folder / 'in', 1, 2, (64, 64))),
     )
 
 
@@ -82,10 +81,8 @@ def evaluate(data, tmp_path, monkeypatch):
         preprocessor = Config.fromfile(ROOT / config).model.data_preprocessor.to_dict()
         model = dict(
             _delete_=True,
-            type='Oracle',
-            scope=scope,
             data_preprocessor={'type': 'ClsDataPreprocessor', **preprocessor},
-            **oracle,
+            **(oracle if 'type' in oracle else dict(type='Oracle', scope=scope, **oracle)),
         )
         (tmp_path / 'oracle.py').write_text(
             f'_base_ = {str(ROOT / config)!r}\nmodel = {model!r}\n'
@@ -111,9 +108,7 @@ def test_ap_is_pycocotools_on_the_written_predictions(evaluate, mini_coco, tmp_p
     out = tmp_path / 'predictions.pkl'
     metrics = evaluate('mmdet', MINI_SB, '--out', str(out), noise=0.25)
     coco = COCO(str(mini_coco / 'annotations/instances_val2017.json'))
-    names = Config.fromfile(ROOT / MINI_SB)  # classes in the toolbox's order: sorted ids of COCO
-    assert names.dataset_type == 'CocoDataset'
-    ids = sorted(coco.getCatIds())
+    ids = sorted(coco.getCatIds())  # the toolbox's labels count COCO's ids
     results = []
     for image in load(out):
         found = image['pred_instances']
@@ -166,6 +161,36 @@ def test_ap_by_hand(tmp_path):
 def test_segmentation_of_the_truth(evaluate):
     metrics = evaluate('mmseg', FPN)
     assert metrics['aAcc'] == metrics['mIoU'] == metrics['mAcc'] == 100.0
+
+
+def test_flips_of_a_segmentor_that_looks_at_single_pixels_change_nothing(evaluate):
+    pytest.importorskip('mmseg.models')
+    from mmseg.models.segmentors import BaseSegmentor
+
+    @MODELS.register_module(force=True)
+    class BlueIsSky(BaseSegmentor):
+        def __init__(self, data_preprocessor):
+            super().__init__(data_preprocessor)
+            self.weight = nn.Parameter(torch.zeros(1))
+            self.align_corners, self.out_channels = False, 150
+
+        def predict(self, inputs, data_samples):
+            logits = inputs.new_zeros(len(inputs), 150, *inputs.shape[2:])
+            logits[:, 2] = inputs[:, 2] - inputs[:, 0]  # sky, where there is more blue than red
+            logits[:, 9] = 0.1  # else grass
+            return self.postprocess_result(logits, data_samples)
+
+        loss = _forward = encode_decode = extract_feat = None
+
+    plain = evaluate('mmseg', FPN, type='BlueIsSky')
+    flipped = evaluate('mmseg', FPN, '--tta', type='BlueIsSky')
+    assert 5 < plain['aAcc'] < 95
+    assert flipped == pytest.approx(plain, nan_ok=True)
+
+
+def test_flips_of_a_classifier_average(evaluate):
+    pytest.importorskip('mmpretrain.models')
+    assert evaluate('mmpretrain', CLASSIFIER, '--tta')['accuracy/top1'] == 100.0
 
 
 def test_miou_by_hand():
