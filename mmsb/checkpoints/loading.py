@@ -1,8 +1,10 @@
 """Loading checkpoints without running what they hold."""
 
+import argparse
 import codecs
 import os
 import pickle
+import re
 import zipfile
 from contextlib import contextmanager
 from importlib import import_module
@@ -34,6 +36,34 @@ def check_checkpoint_file(path: str) -> None:
         raise UserError(f'checkpoint {path} is damaged or cut short: copy or download it again')
 
 
+def refusal(name: str, error: pickle.UnpicklingError) -> UserError:
+    """What to say of a checkpoint that did not load with ``weights_only=True``."""
+    unknown = re.search(r'GLOBAL (\S+)', str(error))
+    return UserError(
+        f'checkpoint {name} was refused: it holds more than weights, pickled code'
+        f'{f" ({unknown[1]})" if unknown else ""}, or is damaged; files are read with '
+        'weights_only=True'
+    )
+
+
+def load_checkpoint_file(path: str | os.PathLike):
+    """Loads a local checkpoint on CPU, without running what it holds.
+
+    Raises:
+        UserError: The file is missing, damaged, or holds more than weights.
+    """
+    path = str(path)
+    check_checkpoint_file(path)
+    try:
+        with safe_loading():
+            return torch.load(path, map_location='cpu')
+    except pickle.UnpicklingError as error:
+        raise refusal(path, error) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:  # as torch finds it
+        reason = f'{error}'.splitlines()[0] if f'{error}' else type(error).__name__
+        raise UserError(f'checkpoint {path} cannot be read ({reason})') from error
+
+
 def _method_of_history_buffer(owner: type, name: str):
     """``getattr`` as mmengine's checkpoints need it, and nothing else."""
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
@@ -47,8 +77,8 @@ _method_of_history_buffer.__module__ = 'builtins'
 _method_of_history_buffer.__name__ = _method_of_history_buffer.__qualname__ = 'getattr'
 
 
-def _globals_of_mmengine() -> list:
-    """What mmengine's own checkpoints hold beside tensors: logged scalars, as numpy arrays."""
+def _allowed_globals() -> list:
+    """What checkpoints hold beside tensors: mmengine's, logged scalars as numpy arrays."""
     multiarray = import_module(f'numpy.{"_" * (np.__version__ >= "2")}core.multiarray')
     dtypes = {type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64', 'uint32')}
     return [
@@ -58,6 +88,7 @@ def _globals_of_mmengine() -> list:
         np.dtype,
         multiarray._reconstruct,
         multiarray.scalar,
+        argparse.Namespace,  # the arguments in a checkpoint of timm's train.py
         codecs.encode,  # bytes in protocol 2; torch 2.4 does not allow it itself
         *sorted(dtypes, key=str),
     ]
@@ -74,7 +105,7 @@ def safe_loading():
     key = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
     before = os.environ.get(key)
     os.environ[key] = '1'
-    torch.serialization.add_safe_globals(_globals_of_mmengine())
+    torch.serialization.add_safe_globals(_allowed_globals())
     try:
         yield
     finally:

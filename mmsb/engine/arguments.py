@@ -5,10 +5,20 @@ import os
 
 from mmengine.config import DictAction
 
+from mmsb.errors import UserError
+
+
+class _Settings(DictAction):
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                raise UserError(f'--cfg-options {value}: give KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
+
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='logs and checkpoints; default work_dirs/<config name>')
-    _overrides(parser, action=DictAction)
+    _overrides(parser, action=_Settings)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],

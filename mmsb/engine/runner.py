@@ -13,7 +13,7 @@ from mmengine.fileio import dump
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmsb.checkpoints.loading import check_checkpoint_file, safe_loading
+from mmsb.checkpoints.loading import check_checkpoint_file, refusal, safe_loading
 from mmsb.engine.config import (
     apply_test_args,
     apply_train_args,
@@ -145,13 +145,8 @@ def explained_errors(cfg: Config):
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
     except pickle.UnpicklingError as error:
-        unknown = re.search(r'Unsupported \w+:? (?:GLOBAL )?(\S+)', str(error))
         which = cfg.get('load_from') or 'of init_cfg or of the work directory'
-        raise UserError(
-            f'checkpoint {which} was refused: it holds more than '
-            f'weights, pickled code{f" ({unknown[1]})" if unknown else ""}, or is damaged; files '
-            'are read with weights_only=True'
-        ) from error
+        raise refusal(which, error) from error
     except AssertionError as error:
         # mmcv's loader, in a validation or test pipeline
         if found := re.search(r'failed to load image: (.*)', str(error)):

@@ -90,6 +90,11 @@ def test_data_cannot_be_downloaded(root, tmp_path, monkeypatch):
     assert 'MMSB_CIFAR100_ROOT=PATH' in line_of(error)
 
 
+def test_setting_without_a_value(root, tmp_path):
+    with pytest.raises(UserError, match='--cfg-options lr: give KEY=VALUE'):
+        train_args(root, tmp_path, options=['lr'])
+
+
 def test_toolbox_is_missing(root, tmp_path, coco, monkeypatch):
     import importlib.util
 

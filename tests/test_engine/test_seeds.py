@@ -245,6 +245,7 @@ def test_folders_of_other_runs_are_refused(fake, change, message):
     (['a.py', '--out', 'figures.txt'], r'--out figures\.txt: figures are written as NAME\.json'),
     (['a.py', '--summarize'], 'no run of these configs and seeds is finished in work_dirs/seeds'),
     (['a.py', '--summarize', '--out', 'x.json'], '--summarize writes nothing'),
+    (['a.py', '--cfg-options', 'lr'], '--cfg-options lr: give KEY=VALUE'),
     (['a.py', '--cfg-options', 'val_evaluator=None'], 'has no validation'),
     (['a.py', '--cfg-options', 'train_dataloader.dataset.ann_file=x'], 'x does not exist'),
 ])  # fmt: skip

@@ -1,0 +1,303 @@
+"""Checkpoints from one layout into another, the same numbers under other names.
+
+Three layouts are written:
+
+- ``torchvision``: ``conv1.weight``, ``layer1.0.conv1.weight``, ..., ``fc.weight``. For a ResNet
+  without spatial bias.
+- ``release``: the authors' release of the paper, torchvision's names and ``layer1.0.SB.*``.
+- ``mmsb``: a ``state_dict`` whose keys begin with ``backbone.``, and mmpretrain's ``head.fc``.
+
+Read are these, the toolboxes' own ResNets, timm's (its ResNet-C and -D too), and files of their
+training programs. Every source is compared, name by name and shape by shape, with the network
+that mmsb builds; what is not exactly a ResNet of ours is refused. What leaves no trace in names
+and shapes cannot be seen: strides ('caffe' style), anti-aliasing, another activation.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+
+import torch
+from torch import Tensor
+
+from mmsb.checkpoints.loading import load_checkpoint_file
+from mmsb.checkpoints.publishing import save_checkpoint
+from mmsb.errors import UserError
+from mmsb.models import SBResNet, SBResNet_CIFAR
+
+LAYOUTS = ('torchvision', 'release', 'mmsb')
+# A block's spatial bias: the release's names, ours
+SPATIAL_BIAS = {
+    '.SB.feature_reduction.0.': '.spatial_bias.reduction.conv.',
+    '.SB.feature_reduction.1.': '.spatial_bias.reduction.bn.',
+    '.SB.sb_conv.': '.spatial_bias.mixing.',
+}
+# A stem of three 3x3 convolutions: timm's names, ours (mmdet's and mmseg's)
+TIMM_STEM = {
+    **{f'conv1.{i}.': f'stem.{i}.' for i in (0, 1, 3, 4, 6)},
+    'bn1.': 'stem.7.',
+}
+# mmpretrain's
+MMPRETRAIN_STEM = {
+    f'stem.{i}.{layer}.': f'stem.{3 * i + n}.'
+    for i in range(3)
+    for n, layer in enumerate(('conv', 'bn'))
+}
+
+
+@dataclass
+class Weights:
+    """A classifier's or another network's tensors, under mmsb's names.
+
+    Attributes:
+        layout: Where the names came from: one of `LAYOUTS`, or 'openmmlab', a plain ResNet of a
+            toolbox.
+        backbone: Keys without ``backbone.``.
+        head: ``weight`` and ``bias`` of the classifier's last layer; may be empty.
+        others: What else a toolbox's network has.
+    """
+
+    layout: str
+    backbone: dict[str, Tensor]
+    head: dict[str, Tensor]
+    others: dict[str, Tensor]
+
+
+def convert_checkpoint(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    to: str,
+    ema: bool = False,
+    force: bool = False,
+    log: Callable[[str], None] | None = None,
+) -> None:
+    """Converts a checkpoint file.
+
+    Args:
+        source: The file to read.
+        target: The file to write. mmsb's layout is written as ``dict(state_dict=...)``, the others
+            as a plain dict of tensors.
+        to: One of `LAYOUTS`.
+        ema: Take the averaged weights of a file of timm's, ``state_dict_ema``.
+        force: Write over an existing file.
+        log: Called with what was found and how to use the result.
+
+    Raises:
+        UserError: A file cannot be read or written, or the weights do not fit the layout. Nothing
+            is written then.
+    """
+    checkpoint = load_checkpoint_file(source)
+    try:
+        weights = read_weights(state_dict_of(checkpoint, ema))
+        config = backbone_config(weights.backbone)
+        state = in_layout(weights, to)
+    except UserError as error:
+        raise UserError(f'{source} {error}') from error
+    save_checkpoint(dict(state_dict=state) if to == 'mmsb' else state, target, force)
+    if log:
+        if to == 'mmsb':
+            config['init_cfg'] = dict(type='Pretrained', checkpoint=str(target), prefix='backbone.')
+        elif weights.others:
+            log(f'{len(weights.others)} tensors of neck and heads are left out')
+        log(f'{weights.layout} -> {to}: {len(state)} tensors in {target}')
+        arguments = ', '.join(f'{name}={value!r}' for name, value in config.items())
+        log(f'backbone=dict({arguments})')
+        if to == 'mmsb' and config.get('spatial_bias', 1) is None:
+            log('Without spatial_bias=None the same weights grow into SB-ResNet.')
+
+
+def state_dict_of(checkpoint, ema: bool = False) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their names, without the ``module.`` of a wrapper.
+
+    Args:
+        checkpoint: A dict of tensors, or what mmengine's (``state_dict``), timm's (also
+            ``state_dict_ema``) or torchvision's (``model``) training programs save.
+        ema: Take ``state_dict_ema``.
+
+    Raises:
+        UserError: It is something else, or there are no averaged weights.
+    """
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'holds a {type(checkpoint).__name__}, not weights by name')
+    if ema:
+        if 'state_dict_ema' not in checkpoint:
+            hint = (
+                '; state_dict is the averaged one there' if 'ema_state_dict' in checkpoint else ''
+            )
+            raise UserError(f'holds no state_dict_ema{hint}: leave --ema out')
+        state = checkpoint['state_dict_ema']
+    else:
+        state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
+    if not isinstance(state, dict) or not state:
+        raise UserError('holds no weights')
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f'holds no weights by name: {key} is a {type(value).__name__}')
+    if all(key.startswith('module.') for key in state):
+        state = {key.removeprefix('module.'): value for key, value in state.items()}
+    return state
+
+
+def read_weights(state: dict[str, Tensor]) -> Weights:
+    """Sorts a state dict of any layout and gives it mmsb's names."""
+    parts = {'backbone.': {}, 'head.fc.': {}, '': {}}
+    toolbox = any(key.startswith('backbone.') for key in state)
+    for key, value in state.items():
+        if not toolbox:
+            key = f'head.{key}' if key.startswith('fc.') else f'backbone.{key}'
+        part = next(part for part in parts if key.startswith(part))
+        parts[part][key.removeprefix(part)] = value
+    backbone, head, others = parts.values()
+    layout = 'openmmlab' if toolbox else 'torchvision'
+    for name, marks in (('release', SPATIAL_BIAS), ('mmsb', ['.spatial_bias.'])):
+        if any(mark in key for key in backbone for mark in marks):
+            layout = name
+    return Weights(layout, _our_names(backbone), head, others)
+
+
+def in_layout(weights: Weights, to: str) -> dict[str, Tensor]:
+    """The tensors under the names of a layout.
+
+    Raises:
+        UserError: They have it already, or it has no place for them.
+    """
+    has_bias = any('.spatial_bias.' in key for key in weights.backbone)
+    if to not in LAYOUTS:
+        raise UserError(f'{to} is no layout: give one of {", ".join(LAYOUTS)}')
+    if weights.layout == to:
+        raise UserError(f'is in the layout {to} already')
+    if to == 'mmsb':
+        return {
+            **{f'backbone.{key}': value for key, value in weights.backbone.items()},
+            **{f'head.fc.{key}': value for key, value in weights.head.items()},
+            **weights.others,
+        }
+    if to == 'torchvision' and has_bias:
+        raise UserError(
+            'has spatial bias, which torchvision has no layer for; --to release or mmsb'
+        )
+    if to == 'release' and not has_bias:
+        raise UserError('has no spatial bias: without it the layout is --to torchvision')
+    if 'stem.0.weight' in weights.backbone or 'layer2.0.downsample.2.weight' in weights.backbone:
+        raise UserError(f'has a stem or shortcuts of ResNet-C or -D, which the layout {to} has not')
+    backbone = _renamed(weights.backbone, {ours: name for name, ours in SPATIAL_BIAS.items()})
+    return {**backbone, **{f'fc.{key}': value for key, value in weights.head.items()}}
+
+
+def backbone_config(state: dict[str, Tensor]) -> dict:
+    """The config of the SBResNet that a state dict with mmsb's names is of, exactly.
+
+    Arguments that are the default are left out. Those that leave no trace in the weights
+    (``style``, ``resolution``, ``pooling``, dilations) are taken to be the default.
+
+    Raises:
+        UserError: It is no ResNet that mmsb builds.
+    """
+    try:
+        kind, args = _arguments(state)
+    except (KeyError, IndexError) as error:
+        first = next(iter(state), 'none')
+        raise UserError(
+            f'is no ResNet of ours: it lacks {error}, its first key is {first}'
+        ) from error
+    with torch.device('meta'):
+        own = kind(**args).state_dict()
+    for key, value in state.items():
+        if key not in own:
+            raise UserError(f'is of no ResNet without further blocks: it has {key}')
+        if value.shape != own[key].shape:
+            raise UserError(
+                f'is of no ResNet that mmsb builds: {key} is {tuple(value.shape)}, not '
+                f'{tuple(own[key].shape)}'
+            )
+    for key in own:  # old files of torchvision have no counters
+        if key not in state and not key.endswith('num_batches_tracked'):
+            raise UserError(f'lacks {key}')
+    return dict(type=f'mmsb.{kind.__name__}', **args)
+
+
+def _arguments(state: dict[str, Tensor]) -> tuple[type[SBResNet], dict]:
+    """The class and the arguments that are not the default."""
+    deep = 'stem.0.weight' in state
+    first, last = ('stem.0.weight', 'stem.6.weight') if deep else ('conv1.weight',) * 2
+    channels, base_channels = len(state[last]), len(state['layer1.0.conv1.weight'])
+    kind = SBResNet_CIFAR if not deep and state[first].shape[-1] == 3 else SBResNet
+    args = dict(
+        depth=_depth(state, kind),
+        in_channels=state[first].shape[1],
+        base_channels=base_channels,
+        stem_channels=None if channels == base_channels else channels,
+        deep_stem=deep,
+        avg_down='layer2.0.downsample.2.weight' in state,
+        spatial_bias=_spatial_bias(state, kind),
+    )
+    defaults = {**signature(SBResNet).parameters, **signature(kind).parameters}
+    changed = {name: value for name, value in args.items() if value != defaults[name].default}
+    return kind, {'depth': args['depth'], **changed}
+
+
+def _renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in state.items():
+        for old, new in names.items():
+            key = key.replace(old, new)
+        renamed[key] = value
+    return renamed
+
+
+def _our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    state = _renamed(state, SPATIAL_BIAS)
+    if 'conv1.0.weight' in state:  # timm: the blocks have conv1 and bn1 too
+        blocks = {key: value for key, value in state.items() if key.startswith('layer')}
+        stem = {key: value for key, value in state.items() if key not in blocks}
+        state = {**_renamed(stem, TIMM_STEM), **blocks}
+
+    state = _renamed(state, MMPRETRAIN_STEM)
+    # Where pooling has stride 1, mmpretrain's ResNet-D leaves it out.
+    shortcut = [f'layer1.0.downsample.{i}.' for i in range(3)]
+    if f'{shortcut[0]}weight' in state and 'layer2.0.downsample.2.weight' in state:
+        state = _renamed(state, {shortcut[1]: shortcut[2], shortcut[0]: shortcut[1]})
+    return state
+
+
+def _depth(state: dict[str, Tensor], kind: type[SBResNet]) -> int:
+    blocks = {}
+    for key in state:
+        if found := re.match(r'layer(\d+)\.(\d+)\.conv1\.weight', key):
+            blocks.setdefault(int(found[1]), set()).add(found[2])
+    counts = tuple(len(blocks[stage]) for stage in sorted(blocks))
+    expansion = 4 if 'layer1.0.conv3.weight' in state else 1
+    for depth, (block, of_depth) in kind.arch_settings.items():
+        if (block.expansion, of_depth) == (expansion, counts):
+            return depth
+    name = 'bottlenecks' if expansion == 4 else 'basic blocks'
+    raise UserError(f'is of no ResNet that mmsb builds: its stages have {counts} {name}')
+
+
+def _spatial_bias(state: dict[str, Tensor], kind: type[SBResNet]) -> dict | None:
+    """The settings of spatial bias, without those that are the default."""
+    defaults = kind.spatial_bias_defaults
+    found, sizes, stage = {}, [], 1
+    while (block := f'layer{stage}.0.') + 'conv1.weight' in state:
+        stage += 1
+        sizes.append(None)
+        if f'{block}spatial_bias.reduction.conv.weight' in state:
+            mixing = state[f'{block}spatial_bias.mixing.weight']
+            sizes[-1] = math.isqrt(len(mixing))
+            found['kernel_size'] = mixing.shape[2]
+            reduced = len(state[f'{block}spatial_bias.reduction.conv.weight'])
+            found['num_channels'] = reduced - mixing.shape[2] + 1
+            widened = len(state[f'{block}bn1.weight']) > len(state[f'{block}conv1.weight'])
+            if widened and f'{block}conv3.weight' in state:
+                found['position'] = 'conv1'
+    different = {size for size in sizes if size}
+    if not different:
+        return None
+    found['stages'] = tuple(size is not None for size in sizes)
+    found['size'] = tuple(size or defaults['size'] for size in sizes)
+    if len(different) == 1:  # stages without spatial bias take any
+        (found['size'],) = different
+    return {name: found[name] for name in found if found[name] != defaults[name]} or defaults

@@ -1,0 +1,94 @@
+"""Writing checkpoints for others: whole or not at all, nothing but weights and facts."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmsb.checkpoints.loading import load_checkpoint_file
+from mmsb.errors import UserError
+from mmsb.files import replacing
+from mmsb.version import __version__
+
+
+def save_checkpoint(checkpoint: dict, path: str | os.PathLike, force: bool = False) -> None:
+    """``torch.save`` that leaves no half-written file.
+
+    Raises:
+        UserError: The file exists and ``force`` is not set, or it cannot be written.
+    """
+    _write(_as_bytes(checkpoint), Path(path), force)
+
+
+def publish_checkpoint(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    force: bool = False,
+    log: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes what others need of a training's checkpoint, the hash of the file in its name.
+
+    Kept are ``state_dict`` and ``meta``: the config, the classes (``dataset_meta``), versions.
+    Left out are the states of optimizer, schedulers and hooks. Of a training with mmengine's
+    ``EMAHook``, ``state_dict`` holds the averaged weights, which stay; the ones that were trained
+    on, ``ema_state_dict``, are left out.
+
+    Args:
+        source: The checkpoint.
+        target: ``NAME.pth``; ``NAME-<first 8 digits of the file's SHA-256>.pth`` is written.
+        force: Write over an existing file.
+        log: Called with what was kept and left out.
+
+    Returns:
+        The path written.
+
+    Raises:
+        UserError: A file cannot be read or written, or is no checkpoint of mmengine.
+    """
+    target = Path(target)
+    if target.suffix != '.pth':
+        raise UserError(f'{target}: a checkpoint is written as NAME.pth')
+    checkpoint = load_checkpoint_file(source)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
+        raise UserError(
+            f'{source} has no state_dict: give a checkpoint of a training, or one that '
+            'tools/model_converters/convert.py wrote with --to mmsb'
+        )
+    state = checkpoint['state_dict']
+    meta = dict(_plain(checkpoint.get('meta') or {}), mmsb_version=__version__)
+    meta.pop('hook_msgs', None)
+    content = _as_bytes(dict(meta=meta, state_dict=state))
+    path = target.with_stem(f'{target.stem}-{hashlib.sha256(content).hexdigest()[:8]}')
+    _write(content, path, force)
+    if log:
+        left = [name for name in checkpoint if name not in ('state_dict', 'meta')]
+        averaged = ' (averaged, EMAHook)' if 'ema_state_dict' in left else ''
+        log(f'kept: {len(state)} tensors{averaged}; {", ".join(meta)}')
+        log(f'left out: {", ".join(left) or "nothing"}')
+    return path
+
+
+def _as_bytes(checkpoint: dict) -> memoryview:
+    buffer = BytesIO()  # not a file: its name would get into the content
+    torch.save(checkpoint, buffer)
+    return buffer.getbuffer()
+
+
+def _write(content: memoryview, path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise UserError(f'{path} exists: give another name, or --force to write over it')
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def _plain(value):
+    """Numpy's values as Python's, which load everywhere with ``weights_only=True``."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

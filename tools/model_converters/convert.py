@@ -1,0 +1,31 @@
+"""A ResNet checkpoint into another layout: torchvision's, the authors' release's or mmsb's."""
+
+import argparse
+
+from mmsb.checkpoints.converting import LAYOUTS, convert_checkpoint
+from mmsb.engine import report_user_errors
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="The source's layout is seen from its names: torchvision, timm, mmdet, mmseg, "
+        'mmpretrain, the release, mmsb.',
+    )
+    add = parser.add_argument
+    add('source', metavar='IN', help='checkpoint to read')
+    add('target', metavar='OUT', help='checkpoint to write')
+    add('--to', choices=LAYOUTS, required=True, help='the layout to write')
+    add('--ema', action='store_true', help="the averaged weights of a file of timm's trainer")
+    add('--force', action='store_true', help='write over an existing file')
+    return parser.parse_args()
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    convert_checkpoint(args.source, args.target, args.to, args.ema, args.force, log=print)
+
+
+if __name__ == '__main__':
+    main()
