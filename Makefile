@@ -78,7 +78,7 @@ chain: export MMSB_IMAGENET_ROOT := $(DATA)/mini_imagenet
 chain: export MMSB_COCO_ROOT := $(DATA)/mini_coco
 chain: export MMSB_ADE20K_ROOT := $(DATA)/mini_ade20k
 chain: setup
-	$(BIN)/python tools/dataset_tools/make_mini_imagenet.py $(MMSB_IMAGENET_ROOT) $(CHAIN_DRAW_ARGS)
+	$(BIN)/python tools/dataset_tools/make_mini_imagenet.py $(MMSB_IMAGENET_ROOT) $(CHAIN_IN_ARGS)
 	$(BIN)/python tools/dataset_tools/make_mini_coco.py $(MMSB_COCO_ROOT) $(CHAIN_DRAW_ARGS)
 	$(BIN)/python tools/dataset_tools/make_mini_ade20k.py $(MMSB_ADE20K_ROOT) $(CHAIN_DRAW_ARGS)
 	$(call chain_run,classification/resnet,configs/mini/resnet18_mini_in1k.py,$(CHAIN_CLS_ARGS))

@@ -27,6 +27,10 @@ NAMES = {
     'tables': r'paper_tables\.py',
     'flops': r'get_flops\.py',
     'draw': r'make_mini_coco\.py',
+    'chain': r'^make chain',
+    'convert': r'convert\.py',
+    'publish': r'publish_model\.py',
+    'image demo': r'image_demo\.py',
 }
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests import readme
-from tests.conftest import ROOT, TINY
+from tests.conftest import MINI_SB, ROOT, TINY
 
 
 def test_every_command_has_a_name_and_is_run_by_a_test():
@@ -58,6 +59,80 @@ def test_demo(run_tool, mini_coco, tmp_path):
     for name in ('SB-ResNet', 'AP50', 'curves.png', 'detections.png'):
         assert name in page
     assert (demo / 'detections.png').stat().st_size > 20_000
+
+
+def test_chain(run_tool, tmp_path):
+    """``make chain`` whole, with few pictures and steps, in this environment."""
+    for scope in ('mmdet', 'mmseg', 'mmpretrain'):
+        pytest.importorskip(scope)
+    data, chain = tmp_path / 'data', tmp_path / 'chain'
+    loaders = [f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')]
+    loaders += ['train_dataloader.batch_size=2', 'default_hooks.logger.interval=1']
+    short = dict(
+        CLS=['train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1'],
+        DET=['train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1', TINY[-1]],
+        SEG=['train_cfg.max_iters=2', 'default_hooks.checkpoint.interval=2',
+             'train_cfg.val_interval=2'],
+    )  # fmt: skip
+    run_tool(
+        'bash', '-c', readme.command('chain') + ' --old-file=setup "$@"', 'make',
+        f'BIN={Path(sys.executable).parent}', f'DATA={data}', f'CHAIN={chain}',
+        'CHAIN_DRAW_ARGS=--train 4 --val 2 --size 64 96', 'CHAIN_IN_ARGS=--train 1 --val 1',
+        *(f'CHAIN_{task}_ARGS=--cfg-options {" ".join([*loaders, *options])}'
+          for task, options in short.items()),
+        timeout=900,
+    )  # fmt: skip
+    metrics = json.loads((chain / 'results.json').read_text())['metrics']
+    assert {task: [*runs] for task, runs in metrics.items()} == dict(
+        classification=['resnet', 'sb'],
+        detection=['scratch', 'pretrained', 'grow'],
+        segmentation=['scratch', 'pretrained', 'grow'],
+    )
+    page = (chain / 'report.html').read_text()
+    for task in ('classification_sb', 'detection_grow', 'segmentation_pretrained'):
+        assert f'{task}.png' in page and (chain / f'{task}.png').stat().st_size > 5000
+    # what the fine-tunings started from is what was published
+    for published, run in (('sb_resnet18', 'pretrained'), ('resnet18', 'grow')):
+        (path,) = chain.glob(f'{published}-*.pth')
+        for task in ('detection', 'segmentation'):
+            (log,) = (chain / task / run).glob('*/*.log')
+            assert path.name in log.read_text()
+
+
+def test_convert_and_publish(run_tool, tmp_path):
+    """README's two lines: an authors' release of random weights, and a training's checkpoint."""
+    from mmsb.checkpoints.converting import convert_checkpoint
+    from mmsb.models import SBResNet
+
+    torch.save(SBResNet().state_dict(), tmp_path / 'sb.pth')
+    convert_checkpoint(tmp_path / 'sb.pth', tmp_path / 'release.pth', 'release')
+    for line in (readme.command('convert'), readme.command('publish')):
+        line = line.replace('python ', f'{sys.executable} {ROOT}/', 1)
+        line = re.sub(r'work_dirs/\S+', 'sb_resnet50.pth', line)
+        run_tool('bash', '-c', line, cwd=tmp_path)
+    (published,) = tmp_path.glob('sb_r50-*.pth')
+    loaded = torch.load(published, weights_only=True)['state_dict']
+    for key, value in torch.load(tmp_path / 'sb.pth').items():
+        assert torch.equal(loaded[f'backbone.{key}'], value)
+
+
+def test_image_demo(run_tool, tmp_path):
+    pytest.importorskip('mmdet')
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, DefaultScope
+
+    cfg = Config.fromfile(ROOT / MINI_SB)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'weights.pth')
+    (tmp_path / 'photos').mkdir()
+    Image.new('RGB', (96, 64)).save(tmp_path / 'photos/black.png')
+    line = readme.command('image demo').replace('python ', f'{sys.executable} {ROOT}/', 1)
+    line = re.sub(r'configs/\S+', str(ROOT / MINI_SB), line)
+    line = re.sub(r'work_dirs/\S+', 'weights.pth', line)
+    done = run_tool('bash', '-c', line, cwd=tmp_path)
+    assert 'predictions/black.png' in done.stdout
+    assert (tmp_path / 'predictions/black.png').is_file()
 
 
 def test_readmes_drawing(run_tool, tmp_path):
