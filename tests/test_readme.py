@@ -15,6 +15,8 @@ from PIL import Image
 from tests import readme
 from tests.conftest import MINI_SB, ROOT, TINY
 
+LINK = re.compile(r'\]\(([^)#]+)\)')
+
 
 def test_every_command_has_a_name_and_is_run_by_a_test():
     for line in readme.commands():
@@ -29,10 +31,23 @@ def test_every_command_has_a_name_and_is_run_by_a_test():
 
 def test_links_and_files_exist():
     text = (ROOT / 'README.md').read_text()
-    for link in re.findall(r'\]\(([^)#]+)\)', text):
+    for link in LINK.findall(text):
         assert '://' in link or (ROOT / link).exists(), link
     for path in re.findall(r'\b(?:configs|tools)/[\w./-]+\.(?:py|sh)\b', text):
         assert (ROOT / path).is_file(), path
+
+
+def test_reproduction_guide_lists_every_config_and_runs_what_exists():
+    text = (ROOT / 'docs/reproduce.md').read_text()
+    linked = {path.resolve() for path in map((ROOT / 'docs').joinpath, LINK.findall(text))}
+    assert all(path.exists() for path in linked), linked
+    for folder in ('cifar100', 'imagenet'):
+        assert {*(ROOT / 'configs' / folder).glob('*.py')} <= linked
+    classifiers = (ROOT / 'configs').glob('**/*e_in1k.py')
+    assert {path for path in classifiers if path.parent.name != 'mini'} <= linked
+    commands = '\n'.join(re.findall(r'```shell\n(.*?)```', text, re.S))
+    for path in re.findall(r'(?:configs|tools)/\S+\.(?:py|sh)', commands):
+        assert 'CONFIG' in path or (ROOT / path).is_file(), path
 
 
 def test_make_targets():
