@@ -37,11 +37,15 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-smoke: setup
-	$(BIN)/python tools/dataset_tools/make_mini_coco.py work_dirs/smoke/coco --train 16 --val 4
-	PYTHON=$(BIN)/python MMSB_COCO_ROOT=work_dirs/smoke/coco tools/dist_train.sh \
-	  configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py 2 --work-dir work_dirs/smoke/sb \
-	  --cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1 default_hooks.logger.interval=1
+# make chain with few pictures and steps
+SMOKE_LOADERS := train_dataloader.batch_size=2 train_dataloader.num_workers=0 val_dataloader.num_workers=0 \
+  default_hooks.logger.interval=1 default_hooks.checkpoint.interval=1
+smoke:
+	$(MAKE) chain DATA=work_dirs/smoke/data CHAIN=work_dirs/smoke/chain \
+	  CHAIN_DRAW_ARGS='--train 8 --val 4 --size 64 96' CHAIN_IN_ARGS='--train 1 --val 1 --size 64 96' \
+	  CHAIN_CLS_ARGS='--cfg-options train_cfg.max_epochs=1 $(SMOKE_LOADERS)' \
+	  CHAIN_DET_ARGS='--cfg-options train_cfg.max_epochs=1 $(SMOKE_LOADERS)' \
+	  CHAIN_SEG_ARGS='--cfg-options train_cfg.max_iters=2 train_cfg.val_interval=2 $(SMOKE_LOADERS)'
 
 # One run of the demo: $(call demo_run,NAME,CONFIG)
 define demo_run
