@@ -1,10 +1,14 @@
-"""The registry of mmsb's models, and registration in mmengine's root beside it."""
+"""mmsb's registries, and registration of models in mmengine's root beside them."""
 
+from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='mmsb', locations=['mmsb.models'])
+DATASETS = Registry(
+    'dataset', parent=ROOT_DATASETS, scope='mmsb', locations=['mmsb.datasets.cifar100']
+)
 TRANSFORMS = Registry(
     'transform', parent=ROOT_TRANSFORMS, scope='mmsb', locations=['mmsb.datasets.transforms']
 )

@@ -15,8 +15,9 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    # mmcv's and mmseg's, but what is wrong with a file is said with its name
+    dict(type='mmsb.LoadImageFromFile'),
+    dict(type='mmsb.LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomResize', scale=(192, 144), ratio_range=(0.9, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..errors import UserError
 from . import figures, things
 from .mini_imagenet import Figure, draw_portrait, write_class_sheet
 from .miniature import check_numbers, inspect_record, write_folder
@@ -174,8 +175,18 @@ def make_mini_cifar100(
 
 
 def is_mini_cifar100(root: str | os.PathLike) -> bool:
-    """Whether a folder holds a miniature, with every file as it was written."""
-    return inspect_record(Path(root), NAME)[1]
+    """Whether a folder holds a miniature.
+
+    Raises:
+        UserError: It does, but not every file is as it was written.
+    """
+    recipe, complete = inspect_record(Path(root), NAME)
+    if recipe and not complete:
+        raise UserError(
+            f'{root} holds an incomplete {NAME}: redraw it, '
+            f'python tools/dataset_tools/make_mini_cifar100.py {root} --force'
+        )
+    return complete
 
 
 def draw_sheet(root: str | os.PathLike, path: str | os.PathLike, split: str = 'train') -> None:

@@ -1,7 +1,8 @@
-"""Loading images with errors that name the file."""
+"""Loading images and segmentation maps with errors that name the file."""
 
 import logging
 
+from mmcv.transforms import BaseTransform
 from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
 from mmengine.logging import print_log
 
@@ -50,3 +51,61 @@ class LoadImageFromFile(_LoadImageFromFile):
                 f'image {path} cannot be read: repair or remove it, or set skip_corrupt=True '
                 'on LoadImageFromFile in the training pipeline'
             ) from error
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(BaseTransform):
+    """mmseg's ``LoadAnnotations`` that says which segmentation map is missing or wrong.
+
+    mmseg does not name a map that cannot be decoded, and takes any label: one beyond the classes
+    stops training later, in the loss, on a GPU with an assertion of CUDA's that names nothing. An
+    evaluation would pass over it.
+
+    Args:
+        num_classes (int): Classes of the model. Defaults to 150, ADE20K's.
+        **kwargs: mmseg's arguments.
+
+    Raises:
+        UserError: The map is missing, cannot be decoded, is not one channel of the image's size,
+            or holds a label beyond the classes.
+    """
+
+    def __init__(self, num_classes: int = 150, **kwargs):
+        from mmseg.datasets.transforms import LoadAnnotations
+
+        self.num_classes = num_classes
+        self.load = LoadAnnotations(**kwargs)
+
+    def transform(self, results: dict) -> dict:
+        """Loads ``results['seg_map_path']`` as ``results['gt_seg_map']``, (H, W), uint8."""
+        path = results['seg_map_path']
+        try:
+            results = self.load(results)
+        except FileNotFoundError as error:
+            raise UserError(
+                f'segmentation map {path} does not exist: every image needs one of its name'
+            ) from error
+        except (OSError, ValueError, SyntaxError, AttributeError) as error:  # PIL's and OpenCV's
+            raise UserError(
+                f'segmentation map {path} cannot be read: repair it, or remove it and its image'
+            ) from error
+        labels = results['gt_seg_map']
+        size = results.get('ori_shape', labels.shape)
+        if labels.shape != tuple(size):
+            shape = ' x '.join(map(str, labels.shape))
+            raise UserError(
+                f'segmentation map {path} is {shape}, its image {size[0]} x {size[1]}: it must '
+                'have one channel, of class numbers, and the size of the image'
+            )
+        beyond = labels[(labels >= self.num_classes) & (labels != 255)]
+        if beyond.size:
+            first = int(results['reduce_zero_label'])  # in the file the classes count from here
+            raise UserError(
+                f'segmentation map {path} holds label {beyond.max() + first}: with '
+                f'{self.num_classes} classes the highest is {self.num_classes - 1 + first}, '
+                'beside 255, which is ignored'
+            )
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_classes={self.num_classes}, load={self.load})'

@@ -209,6 +209,21 @@ def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
     return dataset
 
 
+def kind_of(dataset: ConfigDict) -> str:
+    """Its type, without a scope."""
+    return dataset['type'].rpartition('.')[2]
+
+
+def data_paths(dataset: ConfigDict) -> list[str]:
+    """The annotation file, if it has one, and the folders that a data set reads."""
+    paths = [dataset.get('ann_file') or '']
+    prefix = dataset.get('data_prefix') or {}
+    paths += [prefix] if isinstance(prefix, str) else list(prefix.values())
+    if kind_of(dataset) == 'ImageNet' and not any(paths):
+        paths = [dataset.get('split') or '']
+    return [os.path.join(dataset.get('data_root') or '', path) for path in filter(None, paths)]
+
+
 def check_data_paths(cfg: Config, names: tuple[str, ...]) -> None:
     """Refuses data that is not there before anything is built.
 
@@ -223,19 +238,11 @@ def check_data_paths(cfg: Config, names: tuple[str, ...]) -> None:
         if cfg.get(name) is None:
             continue
         dataset = innermost_dataset(cfg[name].dataset)
-        root = dataset.get('data_root') or ''
-        kind = dataset['type'].rpartition('.')[2]
-        paths = [dataset.get('ann_file') or '']
-        prefix = dataset.get('data_prefix') or {}
-        paths += [prefix] if isinstance(prefix, str) else list(prefix.values())
-        if kind == 'ImageNet' and not any(paths):
-            paths = [dataset.get('split') or '']
-        for path in filter(None, paths):
-            full = os.path.join(root, path)
-            if '://' not in full and not os.path.exists(full):
-                variable = ROOT_VARIABLES.get(kind)
+        for path in data_paths(dataset):
+            if '://' not in path and not os.path.exists(path):
+                variable = ROOT_VARIABLES.get(kind_of(dataset))
                 hint = f' ({variable}=PATH sets it for train, val and test)' if variable else ''
                 raise UserError(
-                    f'{full} does not exist ({name} reads it): put the data there, or say where '
+                    f'{path} does not exist ({name} reads it): put the data there, or say where '
                     f'it is, --cfg-options {name}.dataset.data_root=PATH{hint}'
                 )

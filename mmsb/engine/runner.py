@@ -1,6 +1,5 @@
 """Training and testing any of our configs, whichever toolbox it belongs to."""
 
-import os
 import pickle
 import re
 from argparse import Namespace
@@ -18,6 +17,7 @@ from mmsb.engine.config import (
     apply_test_args,
     apply_train_args,
     check_data_paths,
+    data_paths,
     innermost_dataset,
     load_config,
 )
@@ -44,6 +44,9 @@ def _train(cfg: Config) -> None:
         warn_learning_rate(runner)
         with explained_data_errors(cfg.train_dataloader):
             runner.train_loop  # noqa: B018 (a property that builds the data set)
+        if cfg.get('val_dataloader'):
+            with explained_data_errors(cfg.val_dataloader):
+                runner.val_loop  # noqa: B018
         runner.train()
 
 
@@ -108,9 +111,9 @@ def warn_learning_rate(runner: Runner) -> None:
 
 @contextmanager
 def explained_data_errors(loader: ConfigDict):
-    """An annotation file that cannot be read, or holds nothing, in one line."""
+    """Annotations that cannot be read, or hold nothing, or folders that do, in one line."""
     dataset = innermost_dataset(loader.dataset)
-    path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    path = next(iter(data_paths(dataset)), dataset.get('data_root'))
     try:
         yield
     except URLError as error:  # mmpretrain fetches CIFAR itself
@@ -122,10 +125,19 @@ def explained_data_errors(loader: ConfigDict):
         if isinstance(error, UserError) or 'registry' in str(error):
             raise  # a misspelt name in the config is no matter of data
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+        what = 'hold images, and beside them their annotations,'
+        if dataset.get('ann_file'):
+            what = 'be an annotation file, with at least one image that has an object,'
         raise UserError(
-            f'no data could be read from {path} ({reason}): it must be an annotation file '
-            'in the layout of the real data set, with at least one image that has an object'
+            f'no data could be read from {path} ({reason}): it must {what} in the layout of the '
+            'real data set'
         ) from error
+    except (AssertionError, RuntimeError) as error:  # mmpretrain's
+        if found := re.search(r'(The number of|Found 0 files in) subfolders.*', str(error)):
+            raise UserError(
+                f'{path} must hold a folder of images for each class: {found[0]}'
+            ) from error
+        raise
 
 
 @contextmanager
@@ -148,7 +160,12 @@ def explained_errors(cfg: Config):
         which = cfg.get('load_from') or 'of init_cfg or of the work directory'
         raise refusal(which, error) from error
     except AssertionError as error:
-        # mmcv's loader, in a validation or test pipeline
-        if found := re.search(r'failed to load image: (.*)', str(error)):
-            raise UserError(f'image {found[1]} cannot be read: repair or remove it') from error
+        # mmcv's loader, in a validation or test pipeline; last, since from a data-loading worker
+        # the message is a traceback
+        if found := re.findall(r'failed to load image: (.*)', str(error)):
+            raise UserError(f'image {found[-1]} cannot be read: repair or remove it') from error
+        raise
+    except FileNotFoundError as error:
+        if found := re.findall(r"No such file or directory: '(.*)'", str(error)):
+            raise UserError(f'{found[-1]} does not exist, but is among the data') from error
         raise

@@ -4,8 +4,9 @@ data_root = '{{$MMSB_ADE20K_ROOT:data/ade/ADEChallengeData2016}}'
 crop_size = (512, 512)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    # mmcv's and mmseg's, but what is wrong with a file is said with its name
+    dict(type='mmsb.LoadImageFromFile'),
+    dict(type='mmsb.LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),

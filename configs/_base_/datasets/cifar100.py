@@ -1,6 +1,6 @@
 # CIFAR-100; mmpretrain downloads it where it is missing. MMSB_CIFAR100_ROOT=PATH points it at
 # another folder.
-dataset_type = 'CIFAR100'
+dataset_type = 'mmsb.CIFAR100'  # mmpretrain's, or the drawn miniature
 data_root = '{{$MMSB_CIFAR100_ROOT:data/cifar100}}'
 
 train_pipeline = [
