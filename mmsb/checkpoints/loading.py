@@ -34,6 +34,27 @@ def check_checkpoint_file(path: str) -> None:
         raise UserError(f'checkpoint {path} is damaged or cut short: copy or download it again')
 
 
+def checkpoint_keys(path: str) -> list[str]:
+    """Names of the tensors in a local checkpoint, without reading them where they can be mapped.
+
+    Args:
+        path: A file, as ``torch.save`` wrote it.
+
+    Returns:
+        The keys of its ``state_dict``, or its own where it has none.
+
+    Raises:
+        UserError: The file does not exist or was cut short.
+        pickle.UnpicklingError: It holds more than weights.
+    """
+    check_checkpoint_file(path)
+    with safe_loading():
+        content = torch.load(
+            path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    return list(content.get('state_dict', content))
+
+
 def _method_of_history_buffer(owner: type, name: str):
     """``getattr`` as mmengine's checkpoints need it, and nothing else."""
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):

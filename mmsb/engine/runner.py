@@ -11,9 +11,9 @@ from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 from mmengine.fileio import dump
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmsb.checkpoints.loading import check_checkpoint_file, safe_loading
+from mmsb.checkpoints.loading import check_checkpoint_file, checkpoint_keys, safe_loading
 from mmsb.engine.config import (
     apply_test_args,
     apply_train_args,
@@ -23,6 +23,7 @@ from mmsb.engine.config import (
 )
 from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.errors import UserError
+from mmsb.models import SpatialBias
 
 
 def train(args: Namespace) -> None:
@@ -41,6 +42,7 @@ def train(args: Namespace) -> None:
 def _train(cfg: Config) -> None:
     with explained_errors(cfg):
         runner = build_runner(cfg)
+        refuse_plain_resume(runner)
         warn_learning_rate(runner)
         with explained_data_errors(cfg):
             runner.train_loop  # noqa: B018 (a property that builds the data set)
@@ -86,6 +88,27 @@ def _dump_results(cfg: Config, path: str) -> DumpResults:
 
         return DumpDetResults(out_file_path=path)
     return DumpResults(out_file_path=path)
+
+
+def refuse_plain_resume(runner: Runner) -> None:
+    """Refuses to go on from a plain ResNet's checkpoint with spatial bias.
+
+    Its optimizer state does not fit: with wider and new parameters that is another training.
+    """
+    cfg = runner.cfg
+    if not cfg.get('resume') or not any(isinstance(m, SpatialBias) for m in runner.model.modules()):
+        return
+    path = cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
+    if (
+        path
+        and os.path.isfile(path)
+        and not any('spatial_bias.' in k for k in checkpoint_keys(path))
+    ):
+        raise UserError(
+            f'{path} cannot be resumed: it is of a network without spatial bias, whose optimizer '
+            'state does not fit; to start a new training from its weights, leave --resume out and '
+            f'give --cfg-options load_from={path}'
+        )
 
 
 def warn_learning_rate(runner: Runner) -> None:
