@@ -38,20 +38,29 @@ class GrowthReport:
     unexpected: list[str] = field(default_factory=list)
 
     @property
+    def behind(self) -> list[str]:
+        """Unexpected keys of what stood behind this network: a head, stages that it leaves out."""
+        parts = {key.split('.')[0] for key in self.loaded}
+        return [
+            key
+            for key in self.unexpected
+            if key.startswith(_HEAD) or (key.startswith('layer') and key.split('.')[0] not in parts)
+        ]
+
+    @property
     def exact(self) -> bool:
         """Whether the network now computes what the checkpoint's did, as far as keys tell."""
-        return not self.missing and all(key.startswith(_HEAD) for key in self.unexpected)
+        return not self.missing and len(self.behind) == len(self.unexpected)
 
     def __str__(self) -> str:
-        head = [key for key in self.unexpected if key.startswith(_HEAD)]
-        others = [key for key in self.unexpected if key not in head]
+        others = [key for key in self.unexpected if key not in self.behind]
         parts = [f'{len(self.loaded)} loaded']
         for keys, what in (
             (self.grown, 'grown'),
             (self.new, "new, spatial bias's"),
             (self.missing, 'missing'),
             (others, 'unexpected'),
-            (head, "unexpected but normal, a classifier's head"),
+            (self.behind, "unexpected but normal, a head's or a further stage's"),
         ):
             if keys:
                 more = ', ...' if len(keys) > 2 else ''

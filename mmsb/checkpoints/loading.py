@@ -44,7 +44,7 @@ def checkpoint_keys(path: str) -> list[str]:
         The keys of its ``state_dict``, or its own where it has none.
 
     Raises:
-        UserError: The file does not exist or was cut short.
+        UserError: The file does not exist, was cut short or holds something else.
         pickle.UnpicklingError: It holds more than weights.
     """
     check_checkpoint_file(path)
@@ -52,6 +52,8 @@ def checkpoint_keys(path: str) -> list[str]:
         content = torch.load(
             path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
         )
+    if not isinstance(content, dict):
+        raise UserError(f'checkpoint {path} holds a {type(content).__name__}, not weights')
     return list(content.get('state_dict', content))
 
 

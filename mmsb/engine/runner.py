@@ -148,9 +148,10 @@ def explained_data_errors(cfg: Config):
 def explained_errors(cfg: Config):
     """What goes wrong with downloads, checkpoints and images, in one line each."""
     init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or {}
-    for path in (cfg.get('load_from'), 'checkpoint' in init_cfg and init_cfg['checkpoint']):
-        if path:
-            check_checkpoint_file(path)
+    checkpoints = [path for path in (cfg.get('load_from'), init_cfg.get('checkpoint')) if path]
+    for path in checkpoints:
+        check_checkpoint_file(path)
+    which = ' or '.join(checkpoints) or 'of the work directory'
     try:
         with safe_loading():
             yield
@@ -162,12 +163,21 @@ def explained_errors(cfg: Config):
         ) from error
     except pickle.UnpicklingError as error:
         unknown = re.search(r'Unsupported \w+:? (?:GLOBAL )?(\S+)', str(error))
-        which = cfg.get('load_from') or 'of init_cfg or of the work directory'
         raise UserError(
             f'checkpoint {which} was refused: it holds more than '
             f'weights, pickled code{f" ({unknown[1]})" if unknown else ""}, or is damaged; files '
             'are read with weights_only=True'
         ) from error
+    except (EOFError, RuntimeError) as error:
+        # torch's older format, which is no zip archive, and mmengine's loader
+        if isinstance(error, EOFError) or re.search(
+            'unexpected EOF|PytorchStreamReader|No state_dict found', str(error)
+        ):
+            raise UserError(
+                f'checkpoint {which} is damaged, cut short or holds no weights '
+                f'({str(error).splitlines()[0]}): copy or download it again'
+            ) from error
+        raise
     except AssertionError as error:
         # mmcv's loader, in a validation or test pipeline
         if found := re.search(r'failed to load image: (.*)', str(error)):

@@ -217,7 +217,7 @@ def test_every_key_is_reported(tmp_path, terminal):
     assert 'WARNING' in printed and len(printed) < 800 and printed.count('\n') == 1
     for part in ('65 grown (layer1.0.bn2.weight, ', "104 new, spatial bias's (",
                  '1 missing (bn1.weight)', '1 unexpected (layer1.0.se.weight)',
-                 "1 unexpected but normal, a classifier's head (fc.weight)"):  # fmt: skip
+                 "1 unexpected but normal, a head's or a further stage's (fc.weight)"):  # fmt: skip
         assert part in printed
     written = (tmp_path / 'run.log').read_text()
     assert all(key in written for key in (*given, *model.state_dict()) if 'bn1.num' not in key)
@@ -243,6 +243,9 @@ def test_what_the_terminal_says(terminal):
     said = messages(build(frozen_stages=1, freeze_spatial_bias=True), plain)
     assert 'initial values, the first: layer1.0.spatial_bias' in said
     assert 'initial values' not in messages(build(frozen_stages=1), plain)
+
+    three = build(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,))
+    assert "the outputs are the plain network's" in messages(three, plain)
 
     assert messages(build(), build().state_dict()) == ''
     said = messages(build(norm_eval=True), build().state_dict())

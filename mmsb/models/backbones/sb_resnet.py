@@ -285,8 +285,10 @@ class SBResNet(BaseModule):
 
     The defaults are the paper's SB-ResNet-50: 25,986,620 parameters with a 1000-class
     head (Table 6). ``spatial_bias=None`` is the plain ResNet, parameter for parameter.
-    Parameter names are torchvision's; plain ResNet weights of the same depth load into it
-    function-preserving (see :mod:`mmsb.checkpoints`).
+    Parameter names are torchvision's. Plain ResNet weights of the same depth are grown on
+    loading, from torchvision, timm or the toolboxes, by ``init_cfg``, ``load_from`` or
+    ``load_state_dict``: the outputs are the plain network's, and spatial bias starts to count
+    as it learns (see :func:`mmsb.checkpoints.grow_state_dict`).
 
     Args:
         depth (int): Depth, one of 18, 34, 50, 101, 152. Defaults to 50.
