@@ -1,5 +1,5 @@
 """Checkpoints: growing plain ResNet weights into SB-ResNet, safe loading."""
 
-from .growing import GrowthReport, grow_state_dict
+from .growing import GrowthReport, grow_state_dict, starts_with_spatial_bias
 
-__all__ = ['GrowthReport', 'grow_state_dict']
+__all__ = ['GrowthReport', 'grow_state_dict', 'starts_with_spatial_bias']

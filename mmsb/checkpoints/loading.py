@@ -46,8 +46,12 @@ def refusal(name: str, error: pickle.UnpicklingError) -> UserError:
     )
 
 
-def load_checkpoint_file(path: str | os.PathLike):
+def load_checkpoint_file(path: str | os.PathLike, mmap: bool = False):
     """Loads a local checkpoint on CPU, without running what it holds.
+
+    Args:
+        path: A file, as ``torch.save`` wrote it.
+        mmap: Map the tensors, where the file's format allows it, rather than read them.
 
     Raises:
         UserError: The file is missing, damaged, or holds more than weights.
@@ -56,12 +60,27 @@ def load_checkpoint_file(path: str | os.PathLike):
     check_checkpoint_file(path)
     try:
         with safe_loading():
-            return torch.load(path, map_location='cpu')
+            return torch.load(path, map_location='cpu', mmap=mmap and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise refusal(path, error) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:  # as torch finds it
         reason = f'{error}'.splitlines()[0] if f'{error}' else type(error).__name__
         raise UserError(f'checkpoint {path} cannot be read ({reason})') from error
+
+
+def checkpoint_keys(path: str) -> list[str]:
+    """Names of the tensors in a local checkpoint.
+
+    Returns:
+        The keys of its ``state_dict``, or its own where it has none.
+
+    Raises:
+        UserError: The file is missing, damaged, or holds something else than weights.
+    """
+    content = load_checkpoint_file(path, mmap=True)
+    if not isinstance(content, dict):
+        raise UserError(f'checkpoint {path} holds a {type(content).__name__}, not weights')
+    return list(content.get('state_dict', content))
 
 
 def _method_of_history_buffer(owner: type, name: str):

@@ -5,9 +5,8 @@ import logging
 import sys
 from collections.abc import Callable
 
-from mmengine.logging import MMLogger
-
 from mmsb.errors import UserError
+from mmsb.logs import log_to_file
 
 
 def report_user_errors(main: Callable) -> Callable:
@@ -26,7 +25,7 @@ def report_user_errors(main: Callable) -> Callable:
             return main(*args, **kwargs)
         except UserError as error:
             if rank_zero():
-                _log_traceback()
+                log_to_file('stopped by an error', logging.ERROR, sys.exc_info())
                 print(f'error: {_message(error)}', file=sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
@@ -39,13 +38,3 @@ def _message(error: UserError) -> str:
     # From a data-loading worker the message is a whole traceback that ends with ours.
     text = str(error).strip()
     return text.split('UserError: ')[-1].strip() if 'Traceback' in text else text
-
-
-def _log_traceback() -> None:
-    logger = MMLogger.get_current_instance()
-    record = logger.makeRecord(
-        logger.name, logging.ERROR, __file__, 0, 'stopped by an error', (), sys.exc_info()
-    )
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)

@@ -1,5 +1,6 @@
 """Training and testing any of our configs, whichever toolbox it belongs to."""
 
+import os
 import pickle
 import re
 from argparse import Namespace
@@ -10,9 +11,14 @@ from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 from mmengine.fileio import dump
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmsb.checkpoints.loading import check_checkpoint_file, refusal, safe_loading
+from mmsb.checkpoints.loading import (
+    check_checkpoint_file,
+    checkpoint_keys,
+    refusal,
+    safe_loading,
+)
 from mmsb.engine.config import (
     apply_test_args,
     apply_train_args,
@@ -23,6 +29,7 @@ from mmsb.engine.config import (
 )
 from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.errors import UserError
+from mmsb.models import SpatialBias
 
 
 def train(args: Namespace) -> None:
@@ -41,6 +48,7 @@ def train(args: Namespace) -> None:
 def _train(cfg: Config) -> None:
     with explained_errors(cfg):
         runner = build_runner(cfg)
+        refuse_plain_resume(runner)
         warn_learning_rate(runner)
         with explained_data_errors(cfg.train_dataloader):
             runner.train_loop  # noqa: B018 (a property that builds the data set)
@@ -91,6 +99,27 @@ def _dump_results(cfg: Config, path: str) -> DumpResults:
 
         return DumpDetResults(out_file_path=path)
     return DumpResults(out_file_path=path)
+
+
+def refuse_plain_resume(runner: Runner) -> None:
+    """Refuses to go on from a plain ResNet's checkpoint with spatial bias.
+
+    Its optimizer state does not fit: with wider and new parameters that is another training.
+    """
+    cfg = runner.cfg
+    if not cfg.get('resume') or not any(isinstance(m, SpatialBias) for m in runner.model.modules()):
+        return
+    path = cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
+    if (
+        path
+        and os.path.isfile(path)
+        and not any('spatial_bias.' in k for k in checkpoint_keys(path))
+    ):
+        raise UserError(
+            f'{path} cannot be resumed: it is of a network without spatial bias, whose optimizer '
+            'state does not fit; to start a new training from its weights, leave --resume out and '
+            f'give --cfg-options load_from={path}'
+        )
 
 
 def warn_learning_rate(runner: Runner) -> None:
@@ -144,9 +173,10 @@ def explained_data_errors(loader: ConfigDict):
 def explained_errors(cfg: Config):
     """What goes wrong with downloads, checkpoints and images, in one line each."""
     init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or {}
-    for path in (cfg.get('load_from'), 'checkpoint' in init_cfg and init_cfg['checkpoint']):
-        if path:
-            check_checkpoint_file(path)
+    checkpoints = [path for path in (cfg.get('load_from'), init_cfg.get('checkpoint')) if path]
+    for path in checkpoints:
+        check_checkpoint_file(path)
+    which = ' or '.join(checkpoints) or 'of the work directory'
     try:
         with safe_loading():
             yield
@@ -157,8 +187,17 @@ def explained_errors(cfg: Config):
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
     except pickle.UnpicklingError as error:
-        which = cfg.get('load_from') or 'of init_cfg or of the work directory'
         raise refusal(which, error) from error
+    except (EOFError, RuntimeError) as error:
+        # torch's older format, which is no zip archive, and mmengine's loader
+        if isinstance(error, EOFError) or re.search(
+            'unexpected EOF|PytorchStreamReader|No state_dict found', str(error)
+        ):
+            raise UserError(
+                f'checkpoint {which} is damaged, cut short or holds no weights '
+                f'({str(error).splitlines()[0]}): copy or download it again'
+            ) from error
+        raise
     except AssertionError as error:
         # mmcv's loader, in a validation or test pipeline; last, since from a data-loading worker
         # the message is a traceback

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from mmsb.checkpoints.loading import check_checkpoint_file, safe_loading
+from mmsb.checkpoints.loading import check_checkpoint_file, checkpoint_keys, safe_loading
 from mmsb.errors import UserError
 
 
@@ -72,3 +72,18 @@ def test_damaged_files(tmp_path):
     for name, message in (('cut', 'cut short'), ('empty', 'cut short'), ('gone', 'not exist')):
         with pytest.raises(UserError, match=message):
             check_checkpoint_file(str(tmp_path / f'{name}.pth'))
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_keys(tmp_path, legacy):
+    state = dict(a=torch.zeros(3), b=torch.ones(2))
+    for name, content in (('bare', state), ('whole', dict(state_dict=state, meta=dict(epoch=1)))):
+        path = str(tmp_path / name)
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        assert checkpoint_keys(path) == ['a', 'b']
+    torch.save([1, 2], tmp_path / 'list', _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match='holds a list, not weights'):
+        checkpoint_keys(str(tmp_path / 'list'))
+    torch.save(Call(eval, '1'), tmp_path / 'evil', _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoint_keys(str(tmp_path / 'evil'))

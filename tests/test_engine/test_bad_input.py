@@ -190,13 +190,34 @@ def test_pickled_code_is_refused(root, tmp_path, coco, monkeypatch, how):
     assert not (tmp_path / 'PWNED').exists()
 
 
-def test_truncated_checkpoint(root, tmp_path, coco):
-    torch.save(dict(state_dict={'a': torch.zeros(10000)}), tmp_path / 'whole.pth')
+@pytest.mark.parametrize('legacy', [False, True])
+@pytest.mark.parametrize('how', ['load_from', 'resume', 'init_cfg'])
+def test_truncated_checkpoint(root, tmp_path, coco, how, legacy):
+    torch.save(dict(state_dict={'a': torch.zeros(10000)}), tmp_path / 'whole.pth',
+               _use_new_zipfile_serialization=not legacy)  # fmt: skip
     content = (tmp_path / 'whole.pth').read_bytes()
-    (tmp_path / 'cut.pth').write_bytes(content[: len(content) // 2])
+    path = tmp_path / 'cut.pth'
+    path.write_bytes(content[: len(content) // 2])
+    flags = ['--resume', str(path)] if how == 'resume' else []
+    key = dict(load_from='load_from', init_cfg='model.backbone.init_cfg.checkpoint').get(how)
+    config = HEADLINE if how == 'init_cfg' else MINI_SB
+    options = [f'{key}={path}'] if key else []
     with pytest.raises(UserError) as error:
-        train(train_args(root, tmp_path / 'work', options=[f'load_from={tmp_path / "cut.pth"}']))
-    assert 'cut.pth' in line_of(error) and ('damaged' in line_of(error))
+        train(train_args(root, tmp_path / 'work', *flags, options=options, config=config))
+    assert 'cut.pth' in line_of(error) and 'damaged' in line_of(error)
+    assert not list((tmp_path / 'work').glob('*.pth'))
+
+
+@pytest.mark.parametrize('how', ['resume', 'init_cfg'])
+def test_checkpoint_of_something_else(root, tmp_path, coco, how):
+    path = str(tmp_path / 'list.pth')
+    torch.save([1, 2], path)
+    flags = ['--resume', path] if how == 'resume' else []
+    options = [] if flags else [f'model.backbone.init_cfg.checkpoint={path}']
+    config = HEADLINE if how == 'init_cfg' else MINI_SB
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work', *flags, options=options, config=config))
+    assert 'list.pth' in line_of(error) and 'weights' in line_of(error)
 
 
 def test_nothing_to_resume(root, tmp_path, coco):

@@ -3,8 +3,10 @@
 import copy
 import socket
 
+import pytest
 import torch
 import torch.distributed as dist
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,28 +28,45 @@ def loss(model, rank):
     return sum(out.square().mean() for out in model(images(rank)))
 
 
+def plain_weights():
+    torch.manual_seed(1)
+    return SBResNet(base_channels=8, spatial_bias=None).state_dict()
+
+
 def _two_steps(rank, port, results):
+    MMLogger.get_current_instance().setLevel('WARNING')
     dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
-    # without find_unused_parameters: a frozen parameter that DDP waits for would hang or raise
-    model = DistributedDataParallel(build(), broadcast_buffers=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(2):
-        optimizer.zero_grad()
-        loss(model, rank).backward()
-        optimizer.step()
-    results[rank] = {name: p.detach().clone() for name, p in model.module.named_parameters()}
+    for freeze in (None, True):
+        # without find_unused_parameters: a frozen parameter that DDP waits for would hang or raise
+        model = DistributedDataParallel(build(freeze_spatial_bias=freeze), broadcast_buffers=False)
+        model.module.load_state_dict(plain_weights())  # as late as mmengine's runner
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss(model, rank).backward()
+            optimizer.step()
+        parameters = model.module.named_parameters()
+        results[rank, freeze] = {name: p.detach().clone() for name, p in parameters}
     dist.destroy_process_group()
 
 
-def test_ddp_with_frozen_stages():
-    """Two processes end where one process with both gradients averaged does."""
+@pytest.fixture(scope='module')
+def of_two_processes():
+    """Parameters after two steps, of each rank, by freeze_spatial_bias."""
     with socket.socket() as sock:
         sock.bind(('127.0.0.1', 0))
         port = sock.getsockname()[1]
     results = multiprocessing.Manager().dict()
     multiprocessing.spawn(_two_steps, (port, results), nprocs=2)
+    return dict(results)
 
-    reference = build()
+
+@pytest.mark.parametrize('freeze', [None, True])
+def test_ddp_with_frozen_stages(freeze, of_two_processes):
+    """Two processes end where one process with both gradients averaged does."""
+    first, second = (of_two_processes[rank, freeze] for rank in range(2))
+    reference = build(freeze_spatial_bias=freeze)
+    reference.load_state_dict(plain_weights())
     initial = copy.deepcopy(reference.state_dict())
     optimizer = torch.optim.SGD([p for p in reference.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):
@@ -55,11 +74,17 @@ def test_ddp_with_frozen_stages():
         (sum(loss(reference, rank) for rank in range(2)) / 2).backward()
         optimizer.step()
     for name, parameter in reference.named_parameters():
-        torch.testing.assert_close(results[0][name], results[1][name], rtol=0, atol=0)
-        torch.testing.assert_close(results[0][name], parameter.detach(), rtol=1e-4, atol=1e-5)
-    moved = [n for n, p in reference.named_parameters() if not torch.equal(initial[n], p)]
-    assert not [name for name in moved if name.startswith(('conv1', 'bn1', 'layer1'))]
-    assert {'layer2.0.conv3.weight', 'layer3.5.spatial_bias.mixing.weight'} <= set(moved)
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+        torch.testing.assert_close(first[name], parameter.detach(), rtol=1e-4, atol=1e-5)
+    moved = {n for n, p in reference.named_parameters() if not torch.equal(initial[n], p)}
+    assert {'layer2.0.conv3.weight', 'layer3.5.spatial_bias.mixing.weight'} <= moved
+    held = {name for name in moved if name.startswith(('conv1', 'bn1', 'layer1'))}
+    if freeze:
+        assert not held
+    else:
+        assert {f'layer1.0.{name}' for name in (
+            'conv3.weight', 'bn2.bias', 'spatial_bias.mixing.weight')} <= held  # fmt: skip
+        assert not held & {'layer1.0.conv1.weight', 'layer1.0.conv2.weight', 'layer1.0.bn3.bias'}
 
 
 def test_sync_bn_is_bn_on_one_process():

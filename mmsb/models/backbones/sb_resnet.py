@@ -2,10 +2,11 @@
 
 import difflib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 import torch.utils.checkpoint as cp
 from mmcv.cnn import build_conv_layer, build_norm_layer, build_plugin_layer
 from mmcv.cnn.bricks import DropPath
@@ -13,8 +14,9 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, Sequential
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
+from torch.func import functional_call
 
-from mmsb.checkpoints import grow_state_dict
+from mmsb.checkpoints import grow_state_dict, starts_with_spatial_bias
 from mmsb.errors import UserError
 from mmsb.models.layers import SpatialBias
 from mmsb.registry import register_model
@@ -87,6 +89,8 @@ class ResidualBlock(BaseModule):
         self.num_layers = len(layers)
         self.with_cp = with_cp
         self.spatial_bias_at = 0  # 1-based, as the layers' names; 0 is nowhere
+        # the widened norm keeps the features' statistics while it gathers the maps'
+        self.norm_apart = False
         if spatial_bias is not None:
             spatial_bias = dict(spatial_bias)
             self.spatial_bias_at = self.spatial_bias_layer(spatial_bias.pop('position'))
@@ -160,6 +164,13 @@ class ResidualBlock(BaseModule):
         """Names of the norm (None: there is none) and convolution that spatial bias widens."""
         return self.norm_names[self.spatial_bias_at - 1], f'conv{self.spatial_bias_at + 1}'
 
+    def spatial_bias_parts(self) -> Iterator[nn.Module]:
+        """The modules that spatial bias adds and, concatenated, those that it widens."""
+        if self.spatial_bias_at:
+            names = self.widened_layers if self.fusion == 'concat' else ()
+            for name in ('spatial_bias', *filter(None, names)):
+                yield from getattr(self, name).modules()
+
     @property
     def grows(self) -> bool:
         """Whether plain weights, zeros appended, make this block compute what they did."""
@@ -188,9 +199,13 @@ class ResidualBlock(BaseModule):
 
     def _norm_relu(self, layer: int, y: Tensor, maps: Tensor | None) -> Tensor:
         """What follows a layer's convolution; maps are its spatial bias, if it has any."""
-        if maps is not None:
-            y = torch.cat([y, maps], dim=1) if self.fusion == 'concat' else y + maps
-        y = getattr(self, self.norm_names[layer - 1])(y)
+        norm = getattr(self, self.norm_names[layer - 1])
+        if maps is not None and self.norm_apart and norm.training and norm.track_running_stats:
+            y = _normalise_apart(norm, y, maps)
+        else:
+            if maps is not None:
+                y = torch.cat([y, maps], dim=1) if self.fusion == 'concat' else y + maps
+            y = norm(y)
         return self.relu(y) if layer < self.num_layers else y
 
     def _plug(self, place: int, y: Tensor) -> Tensor:
@@ -221,6 +236,18 @@ class ResidualBlock(BaseModule):
             # mmcv's ContextBlock starts as the identity; the backbone's Kaiming undid that
             if hasattr(plugin, 'reset_parameters') and not hasattr(plugin, 'init_weights'):
                 plugin.reset_parameters()
+
+
+def _normalise_apart(norm: nn.Module, features: Tensor, maps: Tensor) -> Tensor:
+    """Normalises features by the norm's statistics, maps by the batch's, which it gathers."""
+    channels = features.shape[1]
+    tensors = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor.ndim}
+    first = {name: tensor[:channels] for name, tensor in tensors.items()}
+    last = {name: tensor[channels:] for name, tensor in tensors.items()}
+    features = F.batch_norm(features, **first, eps=norm.eps)
+    # the module itself, in training mode: its momentum, and what SyncBN synchronises
+    return torch.cat([features, functional_call(norm, last, (maps,))], dim=1)
 
 
 class BasicBlock(ResidualBlock):
@@ -258,8 +285,10 @@ class SBResNet(BaseModule):
 
     The defaults are the paper's SB-ResNet-50: 25,986,620 parameters with a 1000-class
     head (Table 6). ``spatial_bias=None`` is the plain ResNet, parameter for parameter.
-    Parameter names are torchvision's; plain ResNet weights of the same depth load into it
-    function-preserving (see :mod:`mmsb.checkpoints`).
+    Parameter names are torchvision's. Plain ResNet weights of the same depth are grown on
+    loading, from torchvision, timm or the toolboxes, by ``init_cfg``, ``load_from`` or
+    ``load_state_dict``: the outputs are the plain network's, and spatial bias starts to count
+    as it learns (see :func:`mmsb.checkpoints.grow_state_dict`).
 
     Args:
         depth (int): Depth, one of 18, 34, 50, 101, 152. Defaults to 50.
@@ -300,9 +329,16 @@ class SBResNet(BaseModule):
         avg_down (bool): Average pooling in place of a strided shortcut. Defaults to False.
         frozen_stages (int): Stages frozen: no gradient, norms in eval mode; 0 is the stem,
             -1 nothing. Defaults to -1.
+        freeze_spatial_bias (bool, optional): Whether ``frozen_stages`` and ``norm_eval`` hold
+            for spatial bias too. If not, its layers learn and gather statistics in every
+            stage, and so do the maps' channels of the widened norm, whose other channels
+            keep their statistics; in frozen stages the weights of that norm and of the
+            widened convolution learn as a whole. Defaults to None: True where ``init_cfg``
+            names a local file with spatial bias in it; False otherwise, because spatial bias
+            grown into plain weights is new.
         conv_cfg (dict, optional): Convolutions. Defaults to None, Conv2d.
         norm_cfg (dict): Norms. Defaults to ``dict(type='BN')``.
-        norm_eval (bool): Keep all batch norms in eval mode. Defaults to False.
+        norm_eval (bool): Keep batch norms in eval mode. Defaults to False.
         dcn (dict, optional): Deformable convolution for a bottleneck's 3x3, mmdet's
             convention. Defaults to None.
         stage_with_dcn (Sequence[bool]): Stages that have it. Defaults to none.
@@ -361,6 +397,7 @@ class SBResNet(BaseModule):
         deep_stem: bool = False,
         avg_down: bool = False,
         frozen_stages: int = -1,
+        freeze_spatial_bias: bool | None = None,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         norm_eval: bool = False,
@@ -406,6 +443,11 @@ class SBResNet(BaseModule):
         stage_bias = _spatial_bias_of_stages(
             spatial_bias, self.spatial_bias_defaults, num_stages, norm_cfg, block
         )
+        # Settled now, not on loading: DDP, which the runner makes in between, never learns of a
+        # parameter that is frozen or unfrozen later.
+        if freeze_spatial_bias is None:
+            freeze_spatial_bias = any(stage_bias) and starts_with_spatial_bias(init_cfg)
+        self.freeze_spatial_bias = freeze_spatial_bias
         block_plugins = _plugins_of_blocks(plugins, self.stage_blocks, block)
         drop_rates = torch.linspace(0, drop_path_rate, sum(stage_blocks), device='cpu').tolist()
 
@@ -520,31 +562,50 @@ class SBResNet(BaseModule):
                 outs.append(x)
         return tuple(outs)
 
+    def _held(self, module: nn.Module) -> Iterator[nn.Module]:
+        """The modules inside one that freezing is for: all, or all but spatial bias's."""
+        spared = set()
+        if not self.freeze_spatial_bias:
+            blocks = (part for part in module.modules() if isinstance(part, ResidualBlock))
+            spared.update(*(block.spatial_bias_parts() for block in blocks))
+        return (part for part in module.modules() if part not in spared)
+
     def _freeze_stages(self) -> None:
         frozen = []
         if self.frozen_stages >= 0:
             frozen += [self.stem] if self.deep_stem else [self.conv1, self.norm1]
         frozen += [getattr(self, name) for name in self.res_layers[: max(self.frozen_stages, 0)]]
-        for module in frozen:
-            module.eval()
-            module.requires_grad_(False)
+        for part in itertools.chain(*map(self._held, frozen)):
+            part.training = False
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        for i, name in enumerate(self.res_layers):
+            held = self.norm_eval or i < self.frozen_stages
+            for block in getattr(self, name):
+                block.norm_apart = held and not self.freeze_spatial_bias
 
     def train(self, mode: bool = True):
         """Sets the mode; frozen stages and, with ``norm_eval``, batch norms stay in eval."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            for part in self._held(self):
+                if isinstance(part, _BatchNorm):
+                    part.eval()
         return self
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         # Every way of loading (init_cfg, load_from, load_state_dict) passes here, before the
         # children's turn: plain ResNet weights are grown, another architecture's refused.
         report = grow_state_dict(self, state_dict, prefix)
-        if report.grown:
-            print_log(f'{type(self).__name__}: plain ResNet weights grown: {report}', 'current')
+        report.log(self)
+        spared = (self.norm_eval or self.frozen_stages > 0) and not self.freeze_spatial_bias
+        if spared and any('spatial_bias.' in key for key in report.loaded):
+            print_log(
+                f'{type(self).__name__}: these weights bring spatial bias; in training it goes on '
+                'learning under frozen_stages and norm_eval unless freeze_spatial_bias=True',
+                'current',
+            )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
