@@ -106,15 +106,11 @@ def refuse_plain_resume(runner: Runner) -> None:
 
     Its optimizer state does not fit: with wider and new parameters that is another training.
     """
-    cfg = runner.cfg
-    if not cfg.get('resume') or not any(isinstance(m, SpatialBias) for m in runner.model.modules()):
+    biased = any(isinstance(module, SpatialBias) for module in runner.model.modules())
+    if not runner.cfg.get('resume') or not biased:
         return
-    path = cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
-    if (
-        path
-        and os.path.isfile(path)
-        and not any('spatial_bias.' in k for k in checkpoint_keys(path))
-    ):
+    path = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir) or ''
+    if os.path.isfile(path) and not any('spatial_bias.' in k for k in checkpoint_keys(path)):
         raise UserError(
             f'{path} cannot be resumed: it is of a network without spatial bias, whose optimizer '
             'state does not fit; to start a new training from its weights, leave --resume out and '
