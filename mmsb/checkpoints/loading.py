@@ -65,7 +65,9 @@ def load_checkpoint_file(path: str | os.PathLike, mmap: bool = False):
         raise refusal(path, error) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:  # as torch finds it
         reason = f'{error}'.splitlines()[0] if f'{error}' else type(error).__name__
-        raise UserError(f'checkpoint {path} cannot be read ({reason})') from error
+        raise UserError(
+            f'checkpoint {path} is damaged or cannot be read ({reason}): copy or download it again'
+        ) from error
 
 
 def checkpoint_keys(path: str) -> list[str]:

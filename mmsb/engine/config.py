@@ -179,7 +179,7 @@ def enable_tta(cfg: Config) -> None:
         # The truth is loaded behind the flips: mmseg compares with it as it is.
         truth = [t for t in transforms if t['type'] == 'LoadAnnotations']
         before = [t for t in transforms if t not in truth]
-        flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+        flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
         steps = [flips, *([t] for t in truth), [pack]]
         cfg.tta_pipeline = [*before, dict(type='TestTimeAug', transforms=steps)]
     dataset.pipeline = cfg.tta_pipeline

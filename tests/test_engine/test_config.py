@@ -92,7 +92,7 @@ def test_tta(scope):
     assert 'TTA' in cfg.model.type
     *_, augment = cfg.test_dataloader.dataset.pipeline
     flips, pack = augment.transforms
-    assert [flip.prob for flip in flips] == [1.0, 0.0]
+    assert [flip.prob for flip in flips] == [0.0, 1.0]
     assert pack[0].type == 'PackDetInputs'
 
 
