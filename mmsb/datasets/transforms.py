@@ -85,7 +85,9 @@ class LoadAnnotations(BaseTransform):
             raise UserError(
                 f'segmentation map {path} does not exist: every image needs one of its name'
             ) from error
-        except (OSError, ValueError, SyntaxError, AttributeError) as error:  # PIL's and OpenCV's
+        except AssertionError:
+            raise  # the pipeline contradicts the data set: no matter of the file
+        except Exception as error:  # PIL's and OpenCV's are of many kinds
             raise UserError(
                 f'segmentation map {path} cannot be read: repair it, or remove it and its image'
             ) from error

@@ -201,6 +201,7 @@ def explained_errors(cfg: Config):
             raise UserError(f'image {found[-1]} cannot be read: repair or remove it') from error
         raise
     except FileNotFoundError as error:
-        if found := re.findall(r"No such file or directory: '(.*)'", str(error)):
+        pattern = r"No such file or directory: '(.*\.(?:jpe?g|png|bmp|tiff?))'"
+        if found := re.findall(pattern, str(error), re.IGNORECASE):
             raise UserError(f'{found[-1]} does not exist, but is among the data') from error
         raise
