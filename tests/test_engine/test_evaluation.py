@@ -84,12 +84,13 @@ def evaluate(data, tmp_path, monkeypatch):
             data_preprocessor={'type': 'ClsDataPreprocessor', **preprocessor},
             **(oracle if 'type' in oracle else dict(type='Oracle', scope=scope, **oracle)),
         )
-        (tmp_path / 'oracle.py').write_text(
+        config_path = tmp_path / f'oracle_{scope}.py'  # mmengine names a run's scope after it
+        config_path.write_text(
             f'_base_ = {str(ROOT / config)!r}\nmodel = {model!r}\n'
             'test_dataloader = dict(num_workers=0)\n'
         )
         torch.save(dict(state_dict=dict(weight=torch.zeros(1)), meta={}), tmp_path / 'oracle.pth')
-        args = [str(tmp_path / 'oracle.py'), str(tmp_path / 'oracle.pth')]
+        args = [str(config_path), str(tmp_path / 'oracle.pth')]
         return run_test(parse_test_args([*args, '--work-dir', str(tmp_path / 'work'), *flags]))
 
     return run
