@@ -124,12 +124,34 @@ def test_image_demo(run_tool, tmp_path):
     assert (tmp_path / 'predictions/black.png').is_file()
 
 
-def test_readmes_drawing(run_tool, tmp_path):
-    command = readme.command('draw').replace('python ', f'{sys.executable} ')
-    command = command.replace('data/mini_coco', str(tmp_path / 'coco'))
-    command = command.replace('sheet.png', str(tmp_path / 'sheet.png'))
-    run_tool('bash', '-c', f'{command} --train 2 --val 2 --size 96 128')
-    assert len(list((tmp_path / 'coco/val2017').iterdir())) == 2
+@pytest.mark.parametrize(
+    ('line', 'small', 'files'),
+    [
+        (readme.command('draw COCO'), '--train 2 --val 2 --size 96 128', 'val2017/*.jpg'),
+        (readme.command('draw ADE20K'), '--train 4 --val 2 --size 64 96',
+         'images/validation/*.jpg'),
+        (readme.command('draw ImageNet'), '--train 1 --val 2 --size 64 64', 'val/n01443537/*.JPEG'),
+    ],
+)  # fmt: skip
+def test_readmes_drawing(run_tool, tmp_path, line, small, files):
+    line = line.replace('python ', f'{sys.executable} {ROOT}/')
+    run_tool('bash', '-c', f'{line} {small}', cwd=tmp_path)
+    (out,) = (tmp_path / 'data').iterdir()
+    assert len(list(out.glob(files))) == 2
+
+
+def test_readmes_cifar(run_tool, tmp_path):
+    pytest.importorskip('mmpretrain')
+    for line, small in (
+        (readme.command('draw CIFAR-100'), '--train 2 --val 1'),
+        (readme.command('train CIFAR-100').replace('configs/', f'{ROOT}/configs/'),
+         '--cfg-options train_cfg.max_epochs=1 train_dataloader.num_workers=0 '
+         'val_dataloader.num_workers=0'),
+    ):  # fmt: skip
+        line = line.replace('python ', f'{sys.executable} {ROOT}/')
+        run_tool('bash', '-c', f'{line} {small}', cwd=tmp_path)
+    (work,) = (tmp_path / 'work_dirs').iterdir()
+    assert (work / 'epoch_1.pth').is_file()
 
 
 def test_tables_and_flops(run_tool):
