@@ -65,5 +65,9 @@ param_scheduler = [
     ),
 ]
 auto_scale_lr = dict(base_batch_size=32)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=4))
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=4),
+    visualization=dict(rescale_factor=3),  # what --show-dir writes on them can be read
+)
 log_processor = dict(window_size=10)

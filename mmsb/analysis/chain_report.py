@@ -81,6 +81,8 @@ def write_chain_report(
     for task, (title, names) in TASKS.items():
         table = _table(metrics[task], names)
         blocks += [('h2', title), ('table', *table)]
+        if task != 'classification':
+            blocks.append(('p', 'Pictures: the truth on the left, what was found on the right.'))
         if log:
             log(f'{title}\n{as_text(*table)}\n')
         for run in runs[task]:
@@ -138,13 +140,13 @@ def _draw_curves(chain: Path, runs: dict[str, list[str]]) -> Figure:
             )  # fmt: skip
         axes.set(title=title, ylabel=name, xlabel=unit(training.train))
         axes.set_xlim(0, trained_for(training.train) * 1.04)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # room for the legend
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color='#dddddd', lw=0.8)
         axes.set_axisbelow(True)
         axes.spines[['top', 'right']].set_visible(False)
         if points:
-            axes.legend(frameon=False, loc='lower right')
+            axes.legend(frameon=False, loc='upper left')
     return figure
 
 

@@ -149,6 +149,9 @@ def enable_visualization(cfg: Config, args: Namespace) -> None:
     hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
     if cfg.default_scope == 'mmpretrain':
         hook.update(enable=True, out_dir=show_dir)
+        if (cfg.model.get('data_preprocessor') or {}).get('to_rgb'):
+            importlib.import_module('mmsb.engine.mmpretrain_hooks')
+            hook.type = 'BGRVisualizationHook'
     else:
         hook.draw = True
     if show_dir and cfg.default_scope == 'mmdet':

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import pytest
 import torch
 from mmengine.config import Config
@@ -187,6 +188,20 @@ def test_flips_of_a_segmentor_that_looks_at_single_pixels_change_nothing(evaluat
     flipped = evaluate('mmseg', FPN, '--tta', type='BlueIsSky')
     assert 5 < plain['aAcc'] < 95
     assert flipped == pytest.approx(plain, nan_ok=True)
+
+
+@pytest.mark.parametrize('flags', [[], ['--tta']])
+def test_drawn_classification_has_the_images_colours(evaluate, data, tmp_path, flags):
+    drawn = tmp_path / 'drawn'
+    evaluate('mmpretrain', CLASSIFIER, '--show-dir', str(drawn), *flags)
+    sources = {path.name: path for path in (data['mmpretrain'][1] / 'val').rglob('*.JPEG')}
+    pictures = sorted(drawn.glob('*.png'))
+    assert len(pictures) == len(sources) == 72
+    for picture in pictures[::9]:
+        source = cv2.imread(str(sources[picture.name.rsplit('_', 1)[0]]))  # square, as the crop
+        found = cv2.resize(cv2.imread(str(picture)), (64, 64), interpolation=cv2.INTER_AREA)
+        found, source = found[32:].astype(int), source[32:].astype(int)  # below the text
+        assert abs(found - source).mean() < 6
 
 
 def test_flips_of_a_classifier_average(evaluate):
