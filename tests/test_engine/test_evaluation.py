@@ -1,11 +1,13 @@
 """Evaluation against truth: oracles through the whole of tools/test.py, and cases by hand."""
 
 import json
+from pathlib import Path
 
 import cv2
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.fileio import load
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
@@ -103,7 +105,6 @@ def test_detection_of_the_truth(evaluate):
 
 
 def test_ap_is_pycocotools_on_the_written_predictions(evaluate, mini_coco, tmp_path):
-    from mmengine.fileio import load
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -165,7 +166,7 @@ def test_segmentation_of_the_truth(evaluate):
     assert metrics['aAcc'] == metrics['mIoU'] == metrics['mAcc'] == 100.0
 
 
-def test_flips_of_a_segmentor_that_looks_at_single_pixels_change_nothing(evaluate):
+def test_flips_of_a_segmentor_that_looks_at_single_pixels_change_nothing(evaluate, tmp_path):
     pytest.importorskip('mmseg.models')
     from mmseg.models.segmentors import BaseSegmentor
 
@@ -184,10 +185,22 @@ def test_flips_of_a_segmentor_that_looks_at_single_pixels_change_nothing(evaluat
 
         loss = _forward = encode_decode = extract_feat = None
 
-    plain = evaluate('mmseg', FPN, type='BlueIsSky')
+    out = tmp_path / 'maps.pkl'
+    plain = evaluate('mmseg', FPN, '--out', str(out), type='BlueIsSky')
     flipped = evaluate('mmseg', FPN, '--tta', type='BlueIsSky')
     assert 5 < plain['aAcc'] < 95
     assert flipped == pytest.approx(plain, nan_ok=True)
+
+    # what was written gives the accuracy that was printed
+    right = total = 0
+    for found in load(out):
+        assert 'seg_logits' not in found
+        path = Path(found['img_path'])
+        path = path.parents[2] / 'annotations/validation' / f'{path.stem}.png'
+        truth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(int) - 1
+        right += (found['pred_sem_seg'].numpy()[0] == truth).sum()
+        total += (truth >= 0).sum()
+    assert plain['aAcc'] == pytest.approx(100 * right / total, abs=0.006)
 
 
 @pytest.mark.parametrize('flags', [[], ['--tta']])
@@ -226,5 +239,9 @@ def test_miou_by_hand():
     assert metrics['aAcc'] == pytest.approx(100 * 5 / 7, abs=0.006)
 
 
-def test_classification_of_the_truth(evaluate):
-    assert evaluate('mmpretrain', CLASSIFIER)['accuracy/top1'] == 100.0
+def test_classification_of_the_truth(evaluate, tmp_path):
+    out = tmp_path / 'scores.pkl'
+    assert evaluate('mmpretrain', CLASSIFIER, '--out', str(out))['accuracy/top1'] == 100.0
+    found = load(out)
+    assert len(found) == 72
+    assert all(sample['pred_score'].argmax() == sample['gt_label'] for sample in found)
