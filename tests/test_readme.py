@@ -37,6 +37,12 @@ def test_links_and_files_exist():
         assert (ROOT / path).is_file(), path
 
 
+def test_links_of_the_docs():
+    for page in (ROOT / 'docs').glob('*.md'):
+        for link in LINK.findall(page.read_text()):
+            assert '://' in link or (page.parent / link).exists(), (page, link)
+
+
 def test_reproduction_guide_lists_every_config_and_runs_what_exists():
     text = (ROOT / 'docs/reproduce.md').read_text()
     linked = {path.resolve() for path in map((ROOT / 'docs').joinpath, LINK.findall(text))}
