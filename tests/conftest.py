@@ -24,6 +24,16 @@ TINY = [
 MINI_SB = 'configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py'
 
 
+def assert_one_line(make, message: str) -> None:
+    """``make()`` is refused with a :class:`UserError` of one line that holds the message."""
+    from mmsb.errors import UserError
+
+    with pytest.raises(UserError) as error:
+        make()
+    assert message in str(error.value)
+    assert '\n' not in str(error.value)
+
+
 def pytest_configure():
     # The suite runs one process a core; torch's threads would only fight for them.
     os.environ.setdefault('OMP_NUM_THREADS', '1')

@@ -6,9 +6,9 @@ from mmengine.logging import MMLogger
 from torch import nn
 from torch.nn import functional as F
 
-from mmsb.errors import UserError
 from mmsb.models import SBResNet, SBResNet_CIFAR, SpatialBias
 from mmsb.models.backbones.sb_resnet import Bottleneck
+from tests.conftest import assert_one_line
 from tests.weights import randomise
 
 BIAS = dict(position='conv2', resolution='released', num_channels=3, size=4)
@@ -150,7 +150,4 @@ def test_weights_of_its_own_load_where_nothing_grows():
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(make, message):
-    with pytest.raises(UserError) as error:
-        make()
-    assert message in str(error.value)
-    assert '\n' not in str(error.value)
+    assert_one_line(make, message)

@@ -8,7 +8,6 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
 
-from mmsb.errors import UserError
 from mmsb.models import (
     BATBlock,
     GatherExcite,
@@ -18,6 +17,7 @@ from mmsb.models import (
     SqueezeExcitation,
     StyleRecalibration,
 )
+from tests.conftest import assert_one_line
 from tests.test_models.test_spatial_bias import bilinear
 from tests.weights import randomise
 
@@ -446,10 +446,7 @@ class TestPlugins:
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(make, message):
-    with pytest.raises(UserError) as error:
-        make()
-    assert message in str(error.value)
-    assert '\n' not in str(error.value)
+    assert_one_line(make, message)
 
 
 def plugged(depth=50, **plugin):
