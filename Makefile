@@ -1,4 +1,4 @@
-# make demo | test | lint | smoke; each sets up what it needs. STACK=openmmlab: OpenMMLab's releases.
+# make demo | chain | test | lint | smoke; each sets up what it needs. STACK=openmmlab: OpenMMLab's releases.
 STACK ?= onedl
 ifeq ($(STACK),openmmlab)
 VENV := .venv-openmmlab
@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 COCO := data/mini_coco
 DEMO := work_dirs/demo
 SEED := 0
+PROCESSES := 2
 # For make chain: shorter trainings than the configs', to be through in a quarter of an hour.
 DATA := data
 CHAIN := work_dirs/chain
@@ -24,7 +25,7 @@ help:
 	@echo 'make chain   pretrain, publish, fine-tune, evaluate: classification, detection, segmentation'
 	@echo 'make test    the test suite'
 	@echo 'make lint    ruff, lint and format'
-	@echo 'make smoke   a short training on 2 processes'
+	@echo 'make smoke   make chain with few pictures and steps'
 	@echo 'STACK=openmmlab make ...  with the original OpenMMLab releases'
 
 setup:
@@ -37,11 +38,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# make chain with few pictures and steps
+# make chain with few pictures and steps, one process each (tests start several)
 SMOKE_LOADERS := train_dataloader.batch_size=2 train_dataloader.num_workers=0 val_dataloader.num_workers=0 \
   default_hooks.logger.interval=1 default_hooks.checkpoint.interval=1
 smoke:
-	$(MAKE) chain DATA=work_dirs/smoke/data CHAIN=work_dirs/smoke/chain \
+	$(MAKE) chain PROCESSES=1 DATA=work_dirs/smoke/data CHAIN=work_dirs/smoke/chain \
 	  CHAIN_DRAW_ARGS='--train 8 --val 4 --size 64 96' CHAIN_IN_ARGS='--train 1 --val 1 --size 64 96' \
 	  CHAIN_CLS_ARGS='--cfg-options train_cfg.max_epochs=1 $(SMOKE_LOADERS)' \
 	  CHAIN_DET_ARGS='--cfg-options train_cfg.max_epochs=1 $(SMOKE_LOADERS)' \
@@ -50,8 +51,8 @@ smoke:
 # One run of the demo: $(call demo_run,NAME,CONFIG)
 define demo_run
 rm -rf $(DEMO)/$(1)
-PYTHON=$(BIN)/python tools/dist_train.sh $(2) 2 --work-dir $(DEMO)/$(1) --seed $(SEED) $(DEMO_ARGS)
-PYTHON=$(BIN)/python tools/dist_test.sh $(2) $$(cat $(DEMO)/$(1)/last_checkpoint) 2 --work-dir $(DEMO)/$(1) \
+PYTHON=$(BIN)/python tools/dist_train.sh $(2) $(PROCESSES) --work-dir $(DEMO)/$(1) --seed $(SEED) $(DEMO_ARGS)
+PYTHON=$(BIN)/python tools/dist_test.sh $(2) $$(cat $(DEMO)/$(1)/last_checkpoint) $(PROCESSES) --work-dir $(DEMO)/$(1) \
   --out $(DEMO)/$(1)/predictions.pkl --metrics-out $(DEMO)/$(1)/metrics.json
 endef
 
@@ -68,8 +69,8 @@ PUBLISHED = MMSB_RESNET18="$$(ls $(CHAIN)/resnet18-*.pth)" MMSB_SB_RESNET18="$$(
 # One run of the chain: $(call chain_run,TASK/NAME,CONFIG,ARGS,ENVIRONMENT)
 define chain_run
 rm -rf $(CHAIN)/$(1)
-$(4) PYTHON=$(BIN)/python tools/dist_train.sh $(2) 2 --work-dir $(CHAIN)/$(1) --seed $(SEED) $(3)
-PYTHON=$(BIN)/python tools/dist_test.sh $(2) $$(cat $(CHAIN)/$(1)/last_checkpoint) 2 --work-dir $(CHAIN)/$(1) \
+$(4) PYTHON=$(BIN)/python tools/dist_train.sh $(2) $(PROCESSES) --work-dir $(CHAIN)/$(1) --seed $(SEED) $(3)
+PYTHON=$(BIN)/python tools/dist_test.sh $(2) $$(cat $(CHAIN)/$(1)/last_checkpoint) $(PROCESSES) --work-dir $(CHAIN)/$(1) \
   --metrics-out $(CHAIN)/$(1)/metrics.json --show-dir $(CHAIN)/$(1)/drawn --interval 4
 endef
 # Publishes what a run left: $(call chain_publish,RUN,NAME)

@@ -84,6 +84,7 @@ def test_demo(run_tool, mini_coco, tmp_path):
     run_tool(
         'bash', '-c', readme.command('demo') + ' --old-file=setup "$@"', 'make',
         f'BIN={Path(sys.executable).parent}', f'COCO={tmp_path / "coco"}', f'DEMO={demo}',
+        'PROCESSES=1',  # two are tested by test_launching.py, and here would only take time
         'DRAW_ARGS=--train 8 --val 4 --size 96 128', f'DEMO_ARGS=--cfg-options {" ".join(TINY)}',
     )  # fmt: skip
     for name in ('sb', 'plain'):
