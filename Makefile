@@ -25,7 +25,7 @@ help:
 	@echo 'make chain   pretrain, publish, fine-tune, evaluate: classification, detection, segmentation'
 	@echo 'make test    the test suite'
 	@echo 'make lint    ruff, lint and format'
-	@echo 'make smoke   make chain with few pictures and steps'
+	@echo 'make smoke   a short training on 2 processes'
 	@echo 'STACK=openmmlab make ...  with the original OpenMMLab releases'
 
 setup:
@@ -38,15 +38,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# make chain with few pictures and steps, one process each (tests start several)
-SMOKE_LOADERS := train_dataloader.batch_size=2 train_dataloader.num_workers=0 val_dataloader.num_workers=0 \
-  default_hooks.logger.interval=1 default_hooks.checkpoint.interval=1
-smoke:
-	$(MAKE) chain PROCESSES=1 DATA=work_dirs/smoke/data CHAIN=work_dirs/smoke/chain \
-	  CHAIN_DRAW_ARGS='--train 8 --val 4 --size 64 96' CHAIN_IN_ARGS='--train 1 --val 1 --size 64 96' \
-	  CHAIN_CLS_ARGS='--cfg-options train_cfg.max_epochs=1 $(SMOKE_LOADERS)' \
-	  CHAIN_DET_ARGS='--cfg-options train_cfg.max_epochs=1 $(SMOKE_LOADERS)' \
-	  CHAIN_SEG_ARGS='--cfg-options train_cfg.max_iters=2 train_cfg.val_interval=2 $(SMOKE_LOADERS)'
+smoke: setup
+	$(BIN)/python tools/dataset_tools/make_mini_coco.py work_dirs/smoke/coco --train 16 --val 4
+	PYTHON=$(BIN)/python MMSB_COCO_ROOT=work_dirs/smoke/coco tools/dist_train.sh \
+	  configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py 2 --work-dir work_dirs/smoke/sb \
+	  --cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1 default_hooks.logger.interval=1
 
 # One run of the demo: $(call demo_run,NAME,CONFIG)
 define demo_run
