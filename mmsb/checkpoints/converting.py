@@ -23,6 +23,7 @@ from inspect import signature
 import torch
 from torch import Tensor
 
+from mmsb.checkpoints.growing import mmdet_names
 from mmsb.checkpoints.loading import load_checkpoint_file
 from mmsb.checkpoints.publishing import save_checkpoint
 from mmsb.errors import UserError
@@ -34,17 +35,6 @@ SPATIAL_BIAS = {
     '.SB.feature_reduction.0.': '.spatial_bias.reduction.conv.',
     '.SB.feature_reduction.1.': '.spatial_bias.reduction.bn.',
     '.SB.sb_conv.': '.spatial_bias.mixing.',
-}
-# A stem of three 3x3 convolutions: timm's names, ours (mmdet's and mmseg's)
-TIMM_STEM = {
-    **{f'conv1.{i}.': f'stem.{i}.' for i in (0, 1, 3, 4, 6)},
-    'bn1.': 'stem.7.',
-}
-# mmpretrain's
-MMPRETRAIN_STEM = {
-    f'stem.{i}.{layer}.': f'stem.{3 * i + n}.'
-    for i in range(3)
-    for n, layer in enumerate(('conv', 'bn'))
 }
 
 
@@ -155,7 +145,7 @@ def read_weights(state: dict[str, Tensor]) -> Weights:
     for name, marks in (('release', SPATIAL_BIAS), ('mmsb', ['.spatial_bias.'])):
         if any(mark in key for key in backbone for mark in marks):
             layout = name
-    return Weights(layout, _our_names(backbone), head, others)
+    return Weights(layout, mmdet_names(_renamed(backbone, SPATIAL_BIAS)), head, others)
 
 
 def in_layout(weights: Weights, to: str) -> dict[str, Tensor]:
@@ -246,21 +236,6 @@ def _renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tenso
             key = key.replace(old, new)
         renamed[key] = value
     return renamed
-
-
-def _our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    state = _renamed(state, SPATIAL_BIAS)
-    if 'conv1.0.weight' in state:  # timm: the blocks have conv1 and bn1 too
-        blocks = {key: value for key, value in state.items() if key.startswith('layer')}
-        stem = {key: value for key, value in state.items() if key not in blocks}
-        state = {**_renamed(stem, TIMM_STEM), **blocks}
-
-    state = _renamed(state, MMPRETRAIN_STEM)
-    # Where pooling has stride 1, mmpretrain's ResNet-D leaves it out.
-    shortcut = [f'layer1.0.downsample.{i}.' for i in range(3)]
-    if f'{shortcut[0]}weight' in state and 'layer2.0.downsample.2.weight' in state:
-        state = _renamed(state, {shortcut[1]: shortcut[2], shortcut[0]: shortcut[1]})
-    return state
 
 
 def _depth(state: dict[str, Tensor], kind: type[SBResNet]) -> int:

@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmsb.checkpoints.loading import checkpoint_keys
+from mmsb.checkpoints.loading import checkpoint_keys, pretrained_files
 from mmsb.errors import UserError
 from mmsb.logs import log_to_file
 
@@ -136,7 +136,7 @@ def grow_state_dict(
     """
     own = backbone.state_dict()
     given = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-    given = _rename(given, own)
+    given = mmdet_names(given)
     _check_same_architecture(own, given)
 
     report = GrowthReport()
@@ -214,10 +214,7 @@ def starts_with_spatial_bias(init_cfg: dict | list | None) -> bool:
     Returns:
         False also where there is no such file, or it cannot be read: loading says why.
     """
-    for cfg in [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ():
-        path = cfg.get('checkpoint') if cfg.get('type') == 'Pretrained' else None
-        if path is None or not os.path.isfile(path):
-            continue
+    for path in filter(os.path.isfile, pretrained_files(init_cfg)):
         try:
             return any('spatial_bias.' in key for key in checkpoint_keys(path))
         except Exception:
@@ -225,25 +222,30 @@ def starts_with_spatial_bias(init_cfg: dict | list | None) -> bool:
     return False
 
 
-def _rename(given: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A deep stem's names of mmpretrain and timm, to mmdet's: stem.0, 1, 3, 4, 6, 7."""
-    if 'stem.0.weight' not in own:
-        return given
+def mmdet_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A backbone's tensors with mmdet's names for a deep stem, stem.0, 1, 3, 4, 6, 7, and ours.
+
+    Args:
+        state: Tensors as mmdet, mmseg, mmpretrain, timm or torchvision name them.
+
+    Returns:
+        The same tensors, mmpretrain's and timm's stems and pooled shortcuts renamed.
+    """
     names = {}
-    if 'stem.0.conv.weight' in given:  # mmpretrain's; its first shortcut has no pooling
-        for i in range(3):
-            names.update({f'stem.{i}.conv': f'stem.{3 * i}', f'stem.{i}.bn': f'stem.{3 * i + 1}'})
-        if 'layer1.0.downsample.2.weight' in own and 'layer1.0.downsample.2.weight' not in given:
-            names.update(
-                {f'layer1.0.downsample.{i}': f'layer1.0.downsample.{i + 1}' for i in range(2)}
-            )
-    elif 'conv1.0.weight' in given:  # timm's
+    for i in range(3):  # mmpretrain's
+        names.update({f'stem.{i}.conv': f'stem.{3 * i}', f'stem.{i}.bn': f'stem.{3 * i + 1}'})
+    if 'conv1.0.weight' in state:  # timm's
         names.update({f'conv1.{i}': f'stem.{i}' for i in range(7)}, bn1='stem.7')
-    renamed = {}
-    for key, value in given.items():
+    # Where pooling has stride 1, mmpretrain's ResNet-D leaves it out.
+    shortcut = 'layer1.0.downsample'
+    if f'{shortcut}.0.weight' in state and 'layer2.0.downsample.2.weight' in state:
+        names.update({f'{shortcut}.{i}': f'{shortcut}.{i + 1}' for i in range(2)})
+
+    def renamed(key: str) -> str:
         module, _, tensor = key.rpartition('.')
-        renamed[f'{names.get(module, module)}.{tensor}'] = value
-    return renamed
+        return f'{names[module]}.{tensor}' if module in names else key
+
+    return {renamed(key): value for key, value in state.items()}
 
 
 def _check_same_architecture(own: dict[str, Tensor], given: dict[str, Tensor]) -> None:

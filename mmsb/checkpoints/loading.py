@@ -85,6 +85,12 @@ def checkpoint_keys(path: str) -> list[str]:
     return list(content.get('state_dict', content))
 
 
+def pretrained_files(init_cfg: dict | list | None) -> list[str]:
+    """The checkpoints, files or addresses, that a module's ``init_cfg`` names."""
+    cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ()
+    return [cfg['checkpoint'] for cfg in cfgs if cfg.get('checkpoint')]
+
+
 def _method_of_history_buffer(owner: type, name: str):
     """``getattr`` as mmengine's checkpoints need it, and nothing else."""
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):

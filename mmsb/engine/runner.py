@@ -17,6 +17,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmsb.checkpoints.loading import (
     check_checkpoint_file,
     checkpoint_keys,
+    pretrained_files,
     refusal,
     safe_loading,
 )
@@ -184,8 +185,9 @@ def explained_data_errors(loader: ConfigDict):
 @contextmanager
 def explained_errors(cfg: Config):
     """What goes wrong with downloads, checkpoints and images, in one line each."""
-    init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or {}
-    checkpoints = [path for path in (cfg.get('load_from'), init_cfg.get('checkpoint')) if path]
+    checkpoints = pretrained_files(cfg.model.get('backbone', {}).get('init_cfg'))
+    if cfg.get('load_from'):
+        checkpoints.insert(0, cfg.load_from)
     for path in checkpoints:
         check_checkpoint_file(path)
     which = ' or '.join(checkpoints) or 'of the work directory'

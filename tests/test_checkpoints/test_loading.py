@@ -7,7 +7,12 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from mmsb.checkpoints.loading import check_checkpoint_file, checkpoint_keys, safe_loading
+from mmsb.checkpoints.loading import (
+    check_checkpoint_file,
+    checkpoint_keys,
+    pretrained_files,
+    safe_loading,
+)
 from mmsb.errors import UserError
 
 
@@ -87,3 +92,10 @@ def test_keys(tmp_path, legacy):
     torch.save(Call(eval, '1'), tmp_path / 'evil', _use_new_zipfile_serialization=not legacy)
     with pytest.raises(UserError, match='pickled code'):
         checkpoint_keys(str(tmp_path / 'evil'))
+
+
+def test_pretrained_files_of_an_init_cfg():
+    pretrained = dict(type='Pretrained', checkpoint='a.pth')
+    others = [dict(type='Kaiming', layer='Conv2d'), dict(type='Constant', val=1)]
+    assert pretrained_files(None) == pretrained_files(others) == []
+    assert pretrained_files(pretrained) == pretrained_files([*others, pretrained]) == ['a.pth']
