@@ -1,7 +1,6 @@
 # ImageNet at 160 with RSB-A3's augmentation; folders of synsets (train/, val/), no meta files
 # needed. MMSB_IMAGENET_ROOT=PATH points it at another folder.
-dataset_type = 'ImageNet'
-data_root = '{{$MMSB_IMAGENET_ROOT:data/imagenet}}'
+_base_ = './imagenet_step.py'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -27,29 +26,6 @@ test_pipeline = [
     dict(type='PackInputs'),
 ]
 
-train_dataloader = dict(
-    batch_size=256,  # x 2 GPUs
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        split='train',
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=256,
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        split='val',
-        pipeline=test_pipeline,
-    ),
-)
+train_dataloader = dict(batch_size=256, dataset=dict(pipeline=train_pipeline))  # x 2 GPUs
+val_dataloader = dict(batch_size=256, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
-test_evaluator = val_evaluator
