@@ -44,13 +44,14 @@ smoke: setup
 	  configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py 2 --work-dir work_dirs/smoke/sb \
 	  --cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1 default_hooks.logger.interval=1
 
-# One run of the demo: $(call demo_run,NAME,CONFIG)
-define demo_run
-rm -rf $(DEMO)/$(1)
-PYTHON=$(BIN)/python tools/dist_train.sh $(2) $(PROCESSES) --work-dir $(DEMO)/$(1) --seed $(SEED) $(DEMO_ARGS)
-PYTHON=$(BIN)/python tools/dist_test.sh $(2) $$(cat $(DEMO)/$(1)/last_checkpoint) $(PROCESSES) --work-dir $(DEMO)/$(1) \
-  --out $(DEMO)/$(1)/predictions.pkl --metrics-out $(DEMO)/$(1)/metrics.json
+# Trains and tests: $(call run,WORK_DIR,CONFIG,TRAIN_ARGS,TEST_ARGS,ENVIRONMENT)
+define run
+rm -rf $(1)
+$(5) PYTHON=$(BIN)/python tools/dist_train.sh $(2) $(PROCESSES) --work-dir $(1) --seed $(SEED) $(3)
+PYTHON=$(BIN)/python tools/dist_test.sh $(2) $$(cat $(1)/last_checkpoint) $(PROCESSES) --work-dir $(1) \
+  --metrics-out $(1)/metrics.json $(4)
 endef
+demo_run = $(call run,$(DEMO)/$(1),$(2),$(DEMO_ARGS),--out $(DEMO)/$(1)/predictions.pkl)
 
 demo: export MMSB_COCO_ROOT := $(COCO)
 demo: setup
@@ -63,12 +64,7 @@ demo: setup
 # What published files are called ends in their hash.
 PUBLISHED = MMSB_RESNET18="$$(ls $(CHAIN)/resnet18-*.pth)" MMSB_SB_RESNET18="$$(ls $(CHAIN)/sb_resnet18-*.pth)"
 # One run of the chain: $(call chain_run,TASK/NAME,CONFIG,ARGS,ENVIRONMENT)
-define chain_run
-rm -rf $(CHAIN)/$(1)
-$(4) PYTHON=$(BIN)/python tools/dist_train.sh $(2) $(PROCESSES) --work-dir $(CHAIN)/$(1) --seed $(SEED) $(3)
-PYTHON=$(BIN)/python tools/dist_test.sh $(2) $$(cat $(CHAIN)/$(1)/last_checkpoint) $(PROCESSES) --work-dir $(CHAIN)/$(1) \
-  --metrics-out $(CHAIN)/$(1)/metrics.json --show-dir $(CHAIN)/$(1)/drawn --interval 4
-endef
+chain_run = $(call run,$(CHAIN)/$(1),$(2),$(3),--show-dir $(CHAIN)/$(1)/drawn --interval 4,$(4))
 # Publishes what a run left: $(call chain_publish,RUN,NAME)
 define chain_publish
 rm -f $(CHAIN)/$(2)-*.pth
