@@ -2,16 +2,16 @@
 
 import json
 import os
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmsb.analysis.page import NONE, as_html, as_markdown, as_text
+from mmsb.analysis.page import as_html, as_markdown, as_text, mean_and_spread
 from mmsb.check_env import device_name
 from mmsb.engine.logs import read_log, trained_for, unit
 from mmsb.errors import UserError
@@ -113,17 +113,10 @@ def _metrics(folder: Path) -> dict[str, float]:
 def _table(found: dict[str, list[dict]], names: dict[str, str]) -> tuple[list[str], list]:
     rows = []
     for run, of_seeds in found.items():
-        cells = [_cell([metrics[key] for metrics in of_seeds if key in metrics]) for key in names]
+        values = [[metrics[key] for metrics in of_seeds if key in metrics] for key in names]
+        cells = [mean_and_spread(v, 3 if max(v, default=0) <= 1 else 1) for v in values]
         rows.append([RUNS[run], *cells])
     return ['start', *names.values()], rows
-
-
-def _cell(values: list[float]) -> str:
-    if not values:
-        return NONE
-    digits = 3 if max(values) <= 1 else 1
-    spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.{digits}f}{spread}'
 
 
 def _draw_curves(chain: Path, runs: dict[str, list[str]]) -> Figure:
@@ -157,7 +150,7 @@ def _draw_pictures(folder: Path, out: Path, number: int = 4, height: int = 200) 
         return None
     pictures = [cv2.imread(str(path)) for path in paths]
     pictures = [cv2.resize(p, (round(p.shape[1] * height / p.shape[0]), height)) for p in pictures]
-    gap = 255 * pictures[0][:, :8] ** 0  # white
+    gap = np.full((height, 8, 3), 255, np.uint8)
     row = [part for picture in pictures for part in (picture, gap)][:-1]
     cv2.imwrite(str(out), cv2.hconcat(row))
     return out.name

@@ -5,8 +5,17 @@ A page is a list of blocks: ``('h1' | 'h2' | 'p', text)``, ``('img', file, descr
 """
 
 import html
+import statistics
 
 NONE = '–'  # nothing to show in a cell
+
+
+def mean_and_spread(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation of a sample (n - 1); of one value itself, of none `NONE`."""
+    if not values:
+        return NONE
+    spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
+    return f'{statistics.mean(values):.{digits}f}{spread}'
 
 
 def as_text(head: list[str], rows: list[list[str]]) -> str:

@@ -1,10 +1,9 @@
 """Mean and standard deviation over seeds, as the paper's Table 1 prints them."""
 
 import re
-import statistics
 from pathlib import Path
 
-from mmsb.analysis.page import NONE, as_markdown
+from mmsb.analysis.page import NONE, as_markdown, mean_and_spread
 
 
 def seed_table(runs: list[dict]) -> str:
@@ -54,5 +53,4 @@ def _cell(metric: str, values: list[float]) -> str:
     if _error(metric):
         values = [100 - value for value in values]
     digits = 2 if _error(metric) or max(map(abs, values)) > 1 else 3
-    spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.{digits}f}{spread}'
+    return mean_and_spread(values, digits)
