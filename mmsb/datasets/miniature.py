@@ -194,3 +194,15 @@ def tool_parser(
     add('--force', action='store_true', help='redraw a miniature that OUT already holds')
     add('--show', metavar='SHEET', help='also write a PNG of the first images and their labels')
     return parser
+
+
+def maker_arguments(args: argparse.Namespace) -> dict:
+    """The flags of :func:`tool_parser` as arguments of a function that makes a miniature."""
+    return dict(
+        num_train=args.train,
+        num_val=args.val,
+        seed=args.seed,
+        num_workers=args.workers,
+        force=args.force,
+        log=print,
+    )

@@ -1,7 +1,7 @@
 """Draw a miniature of ADE20K, in ADE20K's layout, with which a laptop can train a segmentor."""
 
 from mmsb.datasets.mini_ade20k import SPLITS, count_images, draw_sheet, make_mini_ade20k
-from mmsb.datasets.miniature import tool_parser
+from mmsb.datasets.miniature import maker_arguments, tool_parser
 from mmsb.engine.cli import report_user_errors
 
 
@@ -21,16 +21,7 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
-    root = make_mini_ade20k(
-        args.out,
-        num_train=args.train,
-        num_val=args.val,
-        size=tuple(args.size),
-        seed=args.seed,
-        num_workers=args.workers,
-        force=args.force,
-        log=print,
-    )
+    root = make_mini_ade20k(args.out, size=tuple(args.size), **maker_arguments(args))
     for name, (train, val) in count_images(root).items():
         print(f'{name:20}{train:6} train{val:6} val')
     if args.show:

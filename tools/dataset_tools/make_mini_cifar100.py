@@ -1,7 +1,7 @@
 """Draw a miniature of CIFAR-100, in its pickles, with which a laptop can train a classifier."""
 
 from mmsb.datasets.mini_cifar100 import SPLITS, draw_sheet, make_mini_cifar100
-from mmsb.datasets.miniature import tool_parser
+from mmsb.datasets.miniature import maker_arguments, tool_parser
 from mmsb.engine.cli import report_user_errors
 
 
@@ -9,15 +9,7 @@ from mmsb.engine.cli import report_user_errors
 def main():
     parser = tool_parser(__doc__, 'data/mini_cifar100', 100, 20, 'images of each class', SPLITS)
     args = parser.parse_args()
-    root = make_mini_cifar100(
-        args.out,
-        num_train=args.train,
-        num_val=args.val,
-        seed=args.seed,
-        num_workers=args.workers,
-        force=args.force,
-        log=print,
-    )
+    root = make_mini_cifar100(args.out, **maker_arguments(args))
     if args.show:
         draw_sheet(root, args.show)
 

@@ -1,7 +1,7 @@
 """Draw a miniature of COCO, in COCO's layout, with which a laptop can train a detector."""
 
 from mmsb.datasets.mini_coco import SPLITS, count_objects, draw_sheet, make_mini_coco
-from mmsb.datasets.miniature import tool_parser
+from mmsb.datasets.miniature import maker_arguments, tool_parser
 from mmsb.engine.cli import report_user_errors
 
 
@@ -17,15 +17,7 @@ def parse_args():
 def main():
     args = parse_args()
     root = make_mini_coco(
-        args.out,
-        num_train=args.train,
-        num_val=args.val,
-        size=tuple(args.size),
-        objects=tuple(args.objects),
-        seed=args.seed,
-        num_workers=args.workers,
-        force=args.force,
-        log=print,
+        args.out, size=tuple(args.size), objects=tuple(args.objects), **maker_arguments(args)
     )
     for name, (train, val) in count_objects(root).items():
         print(f'{name:15}{train:6} train{val:6} val')

@@ -1,7 +1,7 @@
 """Draw a miniature of ImageNet, in its layout, with which a laptop can train a classifier."""
 
 from mmsb.datasets.mini_imagenet import SPLITS, draw_sheet, make_mini_imagenet
-from mmsb.datasets.miniature import tool_parser
+from mmsb.datasets.miniature import maker_arguments, tool_parser
 from mmsb.engine.cli import report_user_errors
 
 
@@ -21,16 +21,7 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
-    root = make_mini_imagenet(
-        args.out,
-        num_train=args.train,
-        num_val=args.val,
-        size=tuple(args.size),
-        seed=args.seed,
-        num_workers=args.workers,
-        force=args.force,
-        log=print,
-    )
+    root = make_mini_imagenet(args.out, size=tuple(args.size), **maker_arguments(args))
     if args.show:
         draw_sheet(root, args.show)
 
