@@ -108,11 +108,16 @@ def apply_train_args(cfg: Config, args: Namespace) -> None:
     set_dataloader_defaults(cfg, args, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
 
 
-def apply_test_args(cfg: Config, args: Namespace) -> None:
-    """Applies the flags of ``tools/test.py``, in place."""
-    cfg.load_from = args.checkpoint
+def use_weights(cfg: Config, checkpoint: str) -> None:
+    """Makes a config take all weights from a checkpoint, in place."""
+    cfg.load_from = checkpoint
     if 'backbone' in cfg.model:  # what training started from may be gone
         cfg.model.backbone.init_cfg = None
+
+
+def apply_test_args(cfg: Config, args: Namespace) -> None:
+    """Applies the flags of ``tools/test.py``, in place."""
+    use_weights(cfg, args.checkpoint)
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir:

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.progress import track
 
-from mmsb.engine.config import check_config_path, check_toolbox
+from mmsb.engine.config import check_config_path, check_toolbox, use_weights
 from mmsb.engine.runner import explained_errors
 from mmsb.errors import UserError
 
@@ -75,8 +75,7 @@ def predict_images(
     images = find_images(paths)
     cfg = Config.fromfile(config)
     check_toolbox(cfg.default_scope)
-    cfg.load_from = checkpoint
-    cfg.model.backbone.init_cfg = None  # the checkpoint holds all weights
+    use_weights(cfg, checkpoint)
     init_default_scope(cfg.default_scope)
     with explained_errors(cfg):
         predict = PREDICTORS[cfg.default_scope](cfg, checkpoint, device, min_score)
