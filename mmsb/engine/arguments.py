@@ -117,6 +117,9 @@ def parse_test_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--interval', type=int, default=1, help='draw every n-th image; default 1')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--fuse-conv-bn', action='store_true', help='fold batch norms into convolutions: faster'
+    )
     _common(parser)
     return _parse(parser, argv)
 

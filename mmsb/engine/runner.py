@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 from mmengine.fileio import dump
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
@@ -31,7 +32,7 @@ from mmsb.engine.config import (
 )
 from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.errors import UserError
-from mmsb.models import SpatialBias
+from mmsb.models import SpatialBias, fuse_spatial_bias
 
 
 def train(args: Namespace) -> None:
@@ -83,6 +84,10 @@ def test(args: Namespace) -> dict[str, float]:
                 runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
             with explained_data_errors(cfg.test_dataloader):
                 runner.test_loop  # noqa: B018
+            if args.fuse_conv_bn:
+                runner.load_or_resume()
+                model = runner.model
+                fuse_spatial_bias((model.module if is_model_wrapper(model) else model).eval())
             metrics = runner.test()
     if args.metrics_out and runner.rank == 0:
         dump({name: float(value) for name, value in metrics.items()}, args.metrics_out)

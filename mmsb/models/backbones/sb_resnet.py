@@ -1,6 +1,7 @@
 """SB-ResNet: ResNet with spatial bias (arXiv 2302.12505, section 3; Table 6)."""
 
 import difflib
+import importlib
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -200,13 +201,37 @@ class ResidualBlock(BaseModule):
     def _norm_relu(self, layer: int, y: Tensor, maps: Tensor | None) -> Tensor:
         """What follows a layer's convolution; maps are its spatial bias, if it has any."""
         norm = getattr(self, self.norm_names[layer - 1])
-        if maps is not None and self.norm_apart and norm.training and norm.track_running_stats:
-            y = _normalise_apart(norm, y, maps)
-        else:
-            if maps is not None:
-                y = torch.cat([y, maps], dim=1) if self.fusion == 'concat' else y + maps
+        if maps is None:
             y = norm(y)
+        elif self.fusion == 'add':
+            y = norm(y + maps)
+        elif self.spatial_bias.norm is not None:  # split: the maps come normalised
+            y = torch.cat([norm(y), maps], dim=1)
+        elif self.norm_apart and norm.training and norm.track_running_stats:
+            y = _normalise_apart(norm, y, maps)
+        elif type(norm) is nn.BatchNorm2d and norm.training:
+            y = _normalise_by_parts(norm, y, maps)
+        else:
+            y = norm(torch.cat([y, maps], dim=1))
         return self.relu(y) if layer < self.num_layers else y
+
+    def split_norm(self) -> None:
+        """Gives the maps' part of the widened batch norm to spatial bias, before its upsampling.
+
+        At inference the norm is affine, a channel apart from the others, and the weights of
+        bilinear interpolation sum to one: the block computes what it did, and the features'
+        norm can be folded into their convolution.
+        """
+        if not self.spatial_bias_at:
+            return
+        name = self.widened_layers[0]
+        norm = getattr(self, name)
+        if self.fusion == 'add':  # the norm comes after the sum: hidden from whoever folds norms
+            setattr(self, name, nn.Sequential(norm))
+        elif isinstance(norm, _BatchNorm) and norm.track_running_stats:
+            num_maps = self.spatial_bias.num_channels
+            setattr(self, name, _part(norm, slice(-num_maps)))
+            self.spatial_bias.norm = _part(norm, slice(-num_maps, None))
 
     def _plug(self, place: int, y: Tensor) -> Tensor:
         for name in self.plugin_names[place]:
@@ -220,7 +245,9 @@ class ResidualBlock(BaseModule):
             maps = self.spatial_bias(out, y.shape[2:]) if i == self.spatial_bias_at else None
             out = self._plug(i - 1, self._norm_relu(i, y, maps))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return self._plug(-1, self.relu(self.drop_path(out) + shortcut))
+        out = self.drop_path(out)
+        out += shortcut
+        return self._plug(-1, self.relu(out))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, channels * expansion, H / stride, W / stride)."""
@@ -248,6 +275,28 @@ def _normalise_apart(norm: nn.Module, features: Tensor, maps: Tensor) -> Tensor:
     features = F.batch_norm(features, **first, eps=norm.eps)
     # the module itself, in training mode: its momentum, and what SyncBN synchronises
     return torch.cat([features, functional_call(norm, last, (maps,))], dim=1)
+
+
+def _normalise_by_parts(norm: nn.BatchNorm2d, features: Tensor, maps: Tensor) -> Tensor:
+    """The norm of their concatenation, which costs less over a round number of channels."""
+    if not (norm.affine and norm.track_running_stats) or norm.momentum is None:
+        return norm(torch.cat([features, maps], dim=1))
+    channels = features.shape[1]
+    norm.num_batches_tracked.add_(1)
+    parts = []
+    for x, part in ((features, slice(channels)), (maps, slice(channels, None))):
+        stats = norm.running_mean[part], norm.running_var[part]
+        affine = norm.weight[part], norm.bias[part]
+        parts.append(F.batch_norm(x, *stats, *affine, True, norm.momentum, norm.eps))
+    return torch.cat(parts, dim=1)
+
+
+def _part(norm: _BatchNorm, channels: slice) -> nn.BatchNorm2d:
+    """A batch norm of some of the channels, for inference."""
+    tensors = {k: v[channels] if v.ndim else v for k, v in norm.state_dict().items()}
+    part = nn.BatchNorm2d(len(tensors['running_mean']), norm.eps, affine=norm.affine)
+    part.to(norm.running_mean).load_state_dict(tensors)
+    return part.eval()
 
 
 class BasicBlock(ResidualBlock):
@@ -427,6 +476,7 @@ class SBResNet(BaseModule):
             raise UserError(f'dcn needs a bottleneck (depth 50, 101 or 152), not depth {depth}')
         if dcn is not None:
             _check_length('stage_with_dcn', stage_with_dcn, num_stages)
+            importlib.import_module('mmcv.ops')  # registers them
 
         self.depth = depth
         self.num_stages = num_stages

@@ -64,6 +64,9 @@ class SKBottleneck(ResidualBlock):
     def grows(self):
         return super().grows and self.maps_norm != 'all'
 
+    def split_norm(self) -> None:
+        """Nothing: no convolution ends the selective kernel that a norm could be folded into."""
+
     def _norm_relu(self, layer: int, y: Tensor, maps: Tensor | None) -> Tensor:
         if layer != 2:
             return super()._norm_relu(layer, y, maps)

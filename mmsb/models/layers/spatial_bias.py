@@ -76,6 +76,8 @@ class SpatialBias(BaseModule):
             norm_cfg=norm_cfg,
         )
         self.mixing = nn.Conv1d(size * size, size * size, kernel_size) if mixing else None
+        # of the maps on the grid, once a block for inference has split its norm
+        self.norm: nn.Module | None = None
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Makes the maps.
@@ -86,10 +88,14 @@ class SpatialBias(BaseModule):
                 they are concatenated to.
 
         Returns:
-            Spatial bias maps, (B, num_channels, *out_size), not normalised.
+            Spatial bias maps, (B, num_channels, *out_size), not normalised unless the norm has been
+            split (:func:`mmsb.models.fuse_spatial_bias`).
         """
         maps = self.pool(self.reduction(x), self.size)
         if self.mixing is not None:
             cells = maps.flatten(2).transpose(1, 2)  # (B, size * size, reduced channels)
             maps = self.mixing(cells).transpose(1, 2).unflatten(2, (self.size, self.size))
-        return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False)
+        if self.norm is not None:
+            maps = self.norm(maps)
+        # autocast on a CPU upsamples in float32, which would make the features float32 too
+        return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False).to(x.dtype)
