@@ -37,9 +37,7 @@ def evaluate(
     """
     cfg = read_config(config, cfg_options)
     if cfg.default_scope == 'mmdet':
-        raise UserError(
-            'detectors are exported in part: only classifiers and segmentors are tested'
-        )
+        raise UserError('a detector is exported in part: give a classifier or segmentor')
     exported = OnnxModel(model)
     if exported.outputs != ['logits']:
         raise UserError(

@@ -5,6 +5,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mmsb.datasets.mini_ade20k import make_mini_ade20k
+from mmsb.datasets.mini_imagenet import make_mini_imagenet
+from mmsb.deployment.exporting import export
 from tests.conftest import MINI_SB, ROOT
 
 BACKBONE = 'backbone=dict(depth=18, base_channels=8, stem_channels=8)'
@@ -49,9 +52,36 @@ def tiny(tmp_path_factory):
                     value.uniform_(0.5, 2)
                 elif key.endswith(('running_mean', 'bias', 'bn1.weight', 'bn2.weight')):
                     value.normal_(std=0.5)
+            if scope == 'mmseg':  # classes that the miniature has
+                network.decode_head.conv_seg.bias.data[:20] += 5
             meta = dict(dataset_meta=dict(classes=['first', 'second']))
             torch.save(dict(state_dict=network.state_dict(), meta=meta), folder / f'{name}.pth')
             made[scope, name] = str(path), str(folder / f'{name}.pth')
         return made[scope, name]
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def data(tmp_path_factory):
+    """Where the configs read a drawn ImageNet of 72 and ADE20K of 3 validation images."""
+    folder = tmp_path_factory.mktemp('data')
+    make_mini_imagenet(folder / 'imagenet', num_train=1, num_val=2)
+    make_mini_ade20k(folder / 'ade20k', num_train=1, num_val=3, size=(64, 96))
+    return dict(mmpretrain=str(folder / 'imagenet'), mmseg=str(folder / 'ade20k'))
+
+
+@pytest.fixture(scope='session')
+def exported(tiny, tmp_path_factory):
+    """Makes the ONNX file of a tiny model, of any size or for single images of 64 x 96."""
+    made = {}
+
+    def make(scope: str, dynamic: bool = True) -> str:
+        if (scope, dynamic) not in made:
+            out = tmp_path_factory.mktemp('onnx') / f'{scope}.onnx'
+            shape = (96, 96) if scope == 'mmpretrain' else (64, 96)
+            export(*tiny(scope), out=out, shape=shape, dynamic=dynamic)
+            made[scope, dynamic] = str(out)
+        return made[scope, dynamic]
 
     return make
