@@ -50,7 +50,8 @@ def evaluate(
     )
     cfg.load_from = cfg.model.backbone.init_cfg = None
     with tempfile.TemporaryDirectory() as folder, explained_errors(cfg):
-        cfg.work_dir = folder
+        # mmengine names what it makes once a process by the second: two tests could share a folder
+        cfg.work_dir, cfg.experiment_name = folder, os.path.basename(folder)
         runner = build_runner(cfg)
         _replace_network(runner.model, exported)
         with explained_data_errors(cfg.test_dataloader):
