@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import mmsb
 from mmsb.analysis.config_counts import input_shape
 from mmsb.checkpoints.loading import load_checkpoint_file
-from mmsb.deployment.pooling import ExportSafePooling
+from mmsb.deployment.operators import ExportSafe
 from mmsb.deployment.runtime import OnnxModel, check_packages
 from mmsb.engine.config import check_config_path, check_toolbox, use_weights
 from mmsb.engine.runner import explained_errors
@@ -140,13 +140,15 @@ def export(
 
     network = deepcopy(eager)
     if fuse_conv_bn:
-        network.model = _fused(network.model)
+        from mmsb.models import fuse_spatial_bias
+
+        network.model = fuse_spatial_bias(network.model)
     step = divisor if divisor > 1 else 33  # any size is allowed: odd ones
     others = [(1, 3, 3 * step, 5 * step), (4, 3, 4 * step, 3 * step)] if dynamic else []
     # Traced at a size where no shortcut for sizes that divide is taken, and not at batch 1.
     example = torch.randn(2, *others[0][1:]) if dynamic else images
     try:
-        with _exporting(network, pooling=format == 'onnx'):
+        with _exporting(network, for_onnx=format == 'onnx'):
             content = WRITERS[format](network, example, dynamic, names, metadata)
     except Exception as error:  # each exporter has its own; what they say is the reason
         raise UserError(
@@ -326,19 +328,11 @@ class _Network(nn.Module):
         return tuple(NETWORKS[self.part](self.model, image).values())
 
 
-def _fused(model: nn.Module) -> nn.Module:
-    from mmcv.cnn import fuse_conv_bn
-
-    from mmsb.models import fuse_spatial_bias
-
-    return fuse_conv_bn(fuse_spatial_bias(model))
-
-
 # ------------------------------------------------------------------ formats
 
 
 @contextmanager
-def _exporting(network: nn.Module, pooling: bool):
+def _exporting(network: nn.Module, for_onnx: bool):
     """Makes what exporters cannot follow exportable, and silences what is known of them."""
     for module in network.modules():
         if type(module).__name__ == 'Upsample' and getattr(module, 'scale_factor', None):
@@ -352,7 +346,7 @@ def _exporting(network: nn.Module, pooling: bool):
     with (
         warnings.catch_warnings(),
         torch.no_grad(),
-        ExportSafePooling() if pooling else nullcontext(),
+        ExportSafe() if for_onnx else nullcontext(),
     ):
         # The tracer's doubts are what the comparison is for; that TorchScript is deprecated, the
         # user cannot change.

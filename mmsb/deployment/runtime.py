@@ -77,7 +77,7 @@ class OnnxModel:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; it warns of what it optimises
+        options.log_severity_level = 4  # what goes wrong is raised too
         self.session = onnxruntime.InferenceSession(
             str(path), options, providers=['CPUExecutionProvider']
         )

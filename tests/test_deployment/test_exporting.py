@@ -120,12 +120,32 @@ def test_the_backbone_in_every_format(tiny, tmp_path, format):
     assert_same(run, model.backbone, SIZES if dynamic else [(2, 64, 96)])
 
 
-def test_max_pooling_is_exported_too(tiny, tmp_path):
+BLOCKS = dict(
+    maximum=dict(spatial_bias=dict(pooling='max')),
+    bat=dict(
+        plugins=[dict(cfg=dict(type='mmsb.BATBlock', size=3), position='after_block')],
+    ),
+    ge=dict(
+        plugins=[
+            dict(
+                cfg=dict(type='mmsb.GatherExcite', extent=8),
+                position='after_block',
+                stages=(False, True, False, False),
+            )
+        ],
+    ),
+)
+
+
+@pytest.mark.parametrize(('name', 'dynamic'), [('maximum', True), ('bat', False), ('ge', True)])
+def test_blocks_that_pool_otherwise(tiny, tmp_path, name, dynamic):
+    """Also at the size where gather-excite takes a shortcut: 64 is 8 in the second stage."""
     pytest.importorskip('mmpretrain')
-    config, checkpoint = tiny('mmpretrain', 'maximum', spatial_bias=dict(pooling='max'))
-    done = export(config, checkpoint, out=tmp_path / 'm.onnx', shape=(64, 96), dynamic=True)
+    config, checkpoint = tiny('mmpretrain', name, **BLOCKS[name])
+    out = tmp_path / 'm.onnx'
+    export(config, checkpoint, out=out, shape=(64, 96), dynamic=dynamic)
     _, run = reference(config, checkpoint, 'mmpretrain')
-    assert_same(OnnxModel(done.path), run, SIZES)
+    assert_same(OnnxModel(out), run, [*SIZES, (2, 64, 64)] if dynamic else [(2, 64, 96)])
 
 
 def test_a_file_that_differs_is_not_left(tiny, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Adaptive pooling from matrices against torch's own, in float64."""
+"""What ONNX lacks against torch's own, in float64."""
 
 import itertools
 
@@ -6,7 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmsb.deployment.pooling import ExportSafePooling, adaptive_avg_pool2d, adaptive_max_pool2d
+from mmsb.deployment.operators import (
+    ExportSafe,
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    kron,
+)
 from mmsb.models import SpatialBias
 
 LENGTHS = [*range(1, 24), 56, 75]
@@ -32,7 +37,12 @@ def test_modules_pool_so_inside_the_block_alone(pooling):
         return out, any('adaptive' in event.name for event in profile.events())
 
     wanted, before = called()
-    with ExportSafePooling():
+    with ExportSafe():
         found, inside = called()
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
     assert before and not inside and called()[1]
+
+
+def test_kronecker_product():
+    a, b = torch.randn(2, 3, 7, 5, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
+    assert kron(a, b).equal(torch.kron(a, b))

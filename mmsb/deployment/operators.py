@@ -1,7 +1,8 @@
-"""Adaptive pooling in operations that every exporter knows, for maps of any and unknown size.
+"""What ONNX lacks in operations that it has, for maps of any and unknown size.
 
-ONNX has none: torch's exporter takes a grid only where it divides a map of known size. Here each
-axis has a mask of the pixels that a cell covers, made from the axis' length as the graph runs.
+Adaptive pooling above all: torch's exporter takes a grid only where it divides a map of known
+size. Here each axis has a mask of the pixels that a cell covers, made from the axis' length as the
+graph runs.
 """
 
 from __future__ import annotations
@@ -64,10 +65,16 @@ def _masks(x: Tensor, output_size: int | tuple[int, int]) -> list[Tensor]:
     return masks
 
 
-class ExportSafePooling(TorchFunctionMode):
-    """Inside this ``with`` block every module's adaptive pooling is this module's."""
+def kron(a: Tensor, b: Tensor) -> Tensor:
+    """``torch.kron`` of (..., m, n) and (k, l), which BAT spreads its regions with."""
+    return (a[..., :, None, :, None] * b[:, None, :]).flatten(-2).flatten(-3, -2)
+
+
+class ExportSafe(TorchFunctionMode):
+    """Inside this ``with`` block every module calls this module's functions for torch's."""
 
     replacements = {
+        torch.kron: kron,
         F.adaptive_avg_pool2d: adaptive_avg_pool2d,
         F.adaptive_max_pool2d: adaptive_max_pool2d,
     }
