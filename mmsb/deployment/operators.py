@@ -65,16 +65,10 @@ def _masks(x: Tensor, output_size: int | tuple[int, int]) -> list[Tensor]:
     return masks
 
 
-def kron(a: Tensor, b: Tensor) -> Tensor:
-    """``torch.kron`` of (..., m, n) and (k, l), which BAT spreads its regions with."""
-    return (a[..., :, None, :, None] * b[:, None, :]).flatten(-2).flatten(-3, -2)
-
-
 class ExportSafe(TorchFunctionMode):
     """Inside this ``with`` block every module calls this module's functions for torch's."""
 
     replacements = {
-        torch.kron: kron,
         F.adaptive_avg_pool2d: adaptive_avg_pool2d,
         F.adaptive_max_pool2d: adaptive_max_pool2d,
     }

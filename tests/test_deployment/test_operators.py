@@ -10,7 +10,6 @@ from mmsb.deployment.operators import (
     ExportSafe,
     adaptive_avg_pool2d,
     adaptive_max_pool2d,
-    kron,
 )
 from mmsb.models import SpatialBias
 
@@ -41,8 +40,3 @@ def test_modules_pool_so_inside_the_block_alone(pooling):
         found, inside = called()
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
     assert before and not inside and called()[1]
-
-
-def test_kronecker_product():
-    a, b = torch.randn(2, 3, 7, 5, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
-    assert kron(a, b).equal(torch.kron(a, b))

@@ -101,7 +101,7 @@ class BATBlock(BaseModule):
         regions = logits.flatten(1).unflatten(1, (self.groups, s, s)).sigmoid()
         if length % s == 0:
             regions = _normalized(regions, dim)
-        identity = torch.eye((length + s - 1) // s, dtype=regions.dtype, device=regions.device)
+        identity = torch.eye(-(-length // s), dtype=regions.dtype, device=regions.device)
         pixels = torch.kron(regions, identity)
         if length % s:
             pixels = _normalized(pixels[..., :length, :length], dim)
