@@ -54,6 +54,7 @@ setup(
     extras_require={
         'onedl': requirements('onedl'),
         'openmmlab': requirements('openmmlab'),
+        'deploy': requirements('deploy'),
         'tests': requirements('tests'),
     },
     cmdclass={'build_py': BuildWithMim},

@@ -1,0 +1,80 @@
+"""Testing exported models with the config's own data and metrics."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from argparse import Namespace
+
+from torch import Tensor, nn
+
+from mmsb.deployment.exporting import read_config
+from mmsb.deployment.runtime import OnnxModel
+from mmsb.engine.config import check_data_paths, set_dataloader_defaults
+from mmsb.engine.runner import build_runner, explained_data_errors, explained_errors
+from mmsb.errors import UserError
+
+
+def evaluate(
+    config: str, model: str | os.PathLike, cfg_options: dict | None = None
+) -> dict[str, float]:
+    """Tests an exported classifier or segmentor as ``tools/test.py`` tests the model.
+
+    Everything around the network is the toolbox's: data, preprocessing, predictions from logits,
+    metrics.
+
+    Args:
+        config: The config that it was exported from.
+        model: The ONNX file.
+        cfg_options: Settings to override.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        UserError: A file or the data is missing or cannot be read, the file is of another kind of
+            model, or takes images of another size than the data's.
+    """
+    cfg = read_config(config, cfg_options)
+    if cfg.default_scope == 'mmdet':
+        raise UserError('a detector is exported in part: give a classifier or segmentor')
+    exported = OnnxModel(model)
+    if exported.outputs != ['logits']:
+        raise UserError(
+            f'{model} gives {", ".join(exported.outputs)}, not logits: export the whole model, '
+            'without --backbone'
+        )
+    check_data_paths(cfg, ('test_dataloader',))
+    set_dataloader_defaults(
+        cfg, Namespace(no_pin_memory=True, no_persistent_workers=True), ('test_dataloader',)
+    )
+    cfg.load_from = cfg.model.backbone.init_cfg = None
+    with tempfile.TemporaryDirectory() as folder, explained_errors(cfg):
+        # mmengine names what it makes once a process by the second: two tests could share a folder
+        cfg.work_dir, cfg.experiment_name = folder, os.path.basename(folder)
+        runner = build_runner(cfg)
+        _replace_network(runner.model, exported)
+        with explained_data_errors(cfg.test_dataloader):
+            runner.test_loop  # noqa: B018 (a property that builds the data set)
+        return runner.test()
+
+
+def _replace_network(model: nn.Module, exported: OnnxModel) -> None:
+    """Lets the file compute a model's logits; what makes predictions of them stays."""
+    segments = hasattr(model, 'decode_head')
+    head = model.decode_head if segments else model.head
+
+    def logits(images: Tensor, *_, **__) -> Tensor:
+        (found,) = exported(images)
+        if found.shape[1] != head.num_classes:
+            raise UserError(
+                f'{exported.path} knows {found.shape[1]} classes, the config {head.num_classes}: '
+                'give the config that it was exported from'
+            )
+        return found
+
+    if segments:
+        model.encode_decode = logits
+    else:
+        model.extract_feat = logits
+        head.forward = lambda found: found

@@ -1,0 +1,403 @@
+"""Models as ONNX, TorchScript and torch.export files, compared with the model they came from."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+import mmsb
+from mmsb.analysis.config_counts import input_shape
+from mmsb.checkpoints.loading import load_checkpoint_file
+from mmsb.deployment.operators import ExportSafe
+from mmsb.deployment.runtime import OnnxModel, check_packages
+from mmsb.engine.config import check_config_path, check_toolbox, use_weights
+from mmsb.engine.runner import explained_errors
+from mmsb.errors import UserError
+from mmsb.files import replacing
+
+SUFFIXES = dict(onnx='.onnx', torchscript='.ts', exported='.pt2')
+OPSET = 17  # also what runtimes of 2022 know
+TOLERANCE = 1e-4  # of an output's largest value, in float32
+METADATA = 'metadata.json'
+RAW_OUTPUTS = (
+    'of a detector the features of its pyramid and the raw outputs of its dense head are exported: '
+    'boxes, second stage and non-maximum suppression are not'
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One output of the written file against the model in PyTorch.
+
+    Attributes:
+        shape: The input's.
+        output: The output's name.
+        absolute: Largest difference.
+        relative: That, over the output's largest value.
+    """
+
+    shape: tuple[int, ...]
+    output: str
+    absolute: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file.
+
+    Attributes:
+        path: The file.
+        metadata: What it says of itself.
+        checks: What it was compared on.
+        note: What it leaves out; None for nothing.
+    """
+
+    path: Path
+    metadata: dict[str, str]
+    checks: list[Check]
+    note: str | None
+
+
+def export(
+    config: str,
+    checkpoint: str,
+    format: str = 'onnx',
+    out: str | os.PathLike | None = None,
+    shape: Sequence[int] | None = None,
+    batch: int = 1,
+    dynamic: bool = False,
+    backbone: bool = False,
+    fuse_conv_bn: bool = False,
+    cfg_options: dict | None = None,
+) -> Exported:
+    """Writes a model as a file that runs without the framework, and runs it.
+
+    The input is the normalised image, as the data preprocessor gives it. The outputs are a
+    classifier's logits, a segmentor's at the size of the input, a detector's raw ones, or the
+    backbone's features.
+
+    Args:
+        config: The config file.
+        checkpoint: Its weights.
+        format: 'onnx', 'torchscript' or 'exported' (``torch.export``).
+        out: The file. Defaults to None, beside the checkpoint.
+        shape: Height and width in pixels; None for those of the config's test images, padded as
+            the data preprocessor does.
+        batch: Images in a batch.
+        dynamic: Leave batch, height and width open.
+        backbone: The backbone alone.
+        fuse_conv_bn: Fold batch norms into convolutions, also those beside spatial bias.
+        cfg_options: Settings of the config to override.
+
+    Returns:
+        The file and what it was compared on.
+
+    Raises:
+        UserError: Something the user can set right, or the file differs from the model, which
+            leaves none.
+    """
+    if format == 'onnx':
+        check_packages('onnx', 'onnxruntime')
+    cfg = read_config(config, cfg_options)
+    divisor = _divisor(cfg)
+    height, width = _shape(cfg, shape, divisor)
+    if batch < 1:
+        raise UserError(f'--batch {batch}: give 1 or more images')
+    if dynamic and format == 'exported' and not hasattr(torch.export.Dim, 'AUTO'):
+        raise UserError(
+            f'--dynamic with --format exported needs torch 2.6, this is {torch.__version__}: give '
+            'another format, or one shape'
+        )
+    use_weights(cfg, checkpoint)
+    with explained_errors(cfg):
+        model, classes = _load(cfg, checkpoint)
+    eager = _Network(model, 'backbone' if backbone else cfg.default_scope)
+    images = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+    try:
+        names = list(eager.named(images))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f'the model cannot run on {batch} x 3 x {height} x {width} '
+            f'({str(error).strip().splitlines()[0]})'
+        ) from error
+    metadata = _metadata(cfg, model, images, dynamic, names, classes)
+
+    network = deepcopy(eager)
+    if fuse_conv_bn:
+        from mmsb.models import fuse_spatial_bias
+
+        network.model = fuse_spatial_bias(network.model)
+    step = divisor if divisor > 1 else 33  # any size is allowed: odd ones
+    others = [(1, 3, 3 * step, 5 * step), (4, 3, 4 * step, 3 * step)] if dynamic else []
+    # Traced at a size where no shortcut for sizes that divide is taken, and not at batch 1.
+    example = torch.randn(2, *others[0][1:]) if dynamic else images
+    try:
+        with _exporting(network, for_onnx=format == 'onnx'):
+            content = WRITERS[format](network, example, dynamic, names, metadata)
+    except Exception as error:  # each exporter has its own; what they say is the reason
+        raise UserError(
+            f'torch {torch.__version__} cannot export this model as {format} '
+            f'({type(error).__name__}: {str(error).strip().splitlines()[0]})'
+        ) from error
+    out = Path(out or Path(checkpoint).with_suffix(SUFFIXES[format]))
+    with replacing(out) as part:
+        part.write_bytes(content)
+        run = RUNNERS[format](part)
+        checks = []
+        for sample in [images, *map(torch.randn, others)]:
+            checks += compare(eager, run, sample, names)
+        worst = max(checks, key=lambda check: check.relative)
+        if not worst.relative <= TOLERANCE:
+            raise UserError(
+                f'the exported file differs from the model: {worst.output} by '
+                f'{worst.relative:.1e} of its largest value on {_times(worst.shape)}, more than '
+                f'{TOLERANCE:g}; nothing was written'
+            )
+    partial_detector = cfg.default_scope == 'mmdet' and not backbone
+    return Exported(out, metadata, checks, RAW_OUTPUTS if partial_detector else None)
+
+
+def read_config(path: str, cfg_options: dict | None = None) -> Config:
+    """Reads a config of one of the toolboxes, which it imports.
+
+    Raises:
+        UserError: The config or its toolbox is missing, or it describes no model.
+    """
+    check_config_path(path)
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(cfg_options or {})
+    scope = cfg.get('default_scope')
+    if scope not in NETWORKS or 'backbone' not in cfg.get('model', {}):
+        raise UserError(
+            f'{path} describes no detector, segmentor or classifier: give a config to train'
+        )
+    if 'data_preprocessor' in cfg:  # as mmengine's runner merges it
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    check_toolbox(scope)
+    init_default_scope(scope)
+    return cfg
+
+
+def compare(
+    eager: Callable[[Tensor], Sequence[Tensor]],
+    run: Callable[[Tensor], Sequence[Tensor]],
+    images: Tensor,
+    names: Sequence[str],
+) -> list[Check]:
+    """Compares the outputs of two forms of a model.
+
+    Args:
+        eager: The reference.
+        run: The other.
+        images: What to run them on, (B, 3, H, W).
+        names: Names of the outputs.
+
+    Returns:
+        A check for each output; of infinite differences where a shape differs or it cannot run.
+    """
+    with torch.no_grad():
+        wanted = eager(images)
+    try:
+        with torch.no_grad():
+            found = run(images)
+    except Exception:  # a runtime's own: it cannot run on this size
+        found = [torch.empty(0)] * len(wanted)
+    checks = []
+    for name, a, b in zip(names, wanted, found, strict=True):
+        difference = (a - b).abs().max().item() if a.shape == b.shape else float('inf')
+        relative = difference / max(a.abs().max().item(), torch.finfo(a.dtype).tiny)
+        checks.append(Check(tuple(images.shape), name, difference, relative))
+    return checks
+
+
+def _divisor(cfg: Config) -> int:
+    return (cfg.model.get('data_preprocessor') or {}).get('pad_size_divisor', 1)
+
+
+def _shape(cfg: Config, shape: Sequence[int] | None, divisor: int) -> tuple[int, int]:
+    given = tuple(shape or input_shape(cfg))
+    if len(given) != 2 or min(given) < 1:
+        raise UserError(f'the shape is {given}; give height and width in pixels')
+    padded = tuple(-(-side // divisor) * divisor for side in given)
+    if shape and padded != given:
+        raise UserError(
+            f'--shape {given[0]} {given[1]}: the images of this config are padded to multiples of '
+            f'{divisor}; give --shape {padded[0]} {padded[1]}'
+        )
+    return padded
+
+
+def _load(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] | None]:
+    """Builds the model with all its weights, and none from elsewhere; with its classes."""
+    content = load_checkpoint_file(checkpoint)
+    state = content.get('state_dict', content) if isinstance(content, dict) else {}
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    model = MODELS.build(cfg.model)
+    wanted = model.state_dict()
+    # Compared before loading, which grows a plain ResNet into one with spatial bias.
+    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    wrong += [key for key in state if key not in wanted]
+    if wrong:
+        raise UserError(
+            f'checkpoint {checkpoint} is of another model than the config: {len(wrong)} weights '
+            f'differ or are missing, as {wrong[0]}'
+        )
+    model.load_state_dict(state)
+    meta = content.get('meta') or {}
+    return revert_sync_batchnorm(model).eval(), (meta.get('dataset_meta') or {}).get('classes')
+
+
+def _metadata(cfg, model, images, dynamic, names, classes) -> dict[str, str]:
+    """What a deployer needs; lists as JSON."""
+    preprocessor = model.data_preprocessor
+    mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
+    settings = cfg.model.get('data_preprocessor') or {}
+    converts = any(settings.get(key) for key in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
+    values = dict(
+        config=Path(cfg.filename).name,
+        input='normalised image, (x - mean) / std of values from 0 to 255',
+        input_shape=list(images.shape),
+        dynamic=['batch', 'height', 'width'] if dynamic else [],
+        channel_order='RGB' if converts else 'BGR',  # images are read as BGR
+        mean=[0.0] * 3 if mean is None else mean.flatten().tolist(),
+        std=[1.0] * 3 if std is None else std.flatten().tolist(),
+        outputs=names,
+        classes=list(classes or []),
+        producer=f'mmsb {mmsb.__version__}',
+    )
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in values.items()
+    }
+
+
+# ------------------------------------------------------- what runs: image -> named outputs
+
+
+def _features(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
+    return {f'features{i}': x for i, x in enumerate(model.backbone(image))}
+
+
+def _classifier(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
+    return dict(logits=model(image, mode='tensor'))
+
+
+def _segmentor(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
+    return dict(logits=model.encode_decode(image, [dict(img_shape=image.shape[2:])]))
+
+
+def _detector(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
+    features = model.extract_feat(image)
+    head = model.rpn_head if hasattr(model, 'rpn_head') else model.bbox_head
+    scores, deltas, *_ = head(features)
+    outputs = dict(pyramid=features, scores=scores, deltas=deltas)
+    return {f'{name}{i}': x for name, levels in outputs.items() for i, x in enumerate(levels)}
+
+
+NETWORKS = dict(mmpretrain=_classifier, mmseg=_segmentor, mmdet=_detector, backbone=_features)
+
+
+class _Network(nn.Module):
+    """A part of a model, from an image to a tuple of tensors."""
+
+    def __init__(self, model: nn.Module, part: str):
+        super().__init__()
+        self.model, self.part = model, part
+
+    def named(self, image: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return NETWORKS[self.part](self.model, image)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(NETWORKS[self.part](self.model, image).values())
+
+
+# ------------------------------------------------------------------ formats
+
+
+@contextmanager
+def _exporting(network: nn.Module, for_onnx: bool):
+    """Makes what exporters cannot follow exportable, and silences what is known of them."""
+    for module in network.modules():
+        if type(module).__name__ == 'Upsample' and getattr(module, 'scale_factor', None):
+            # mmseg's makes a number of the size, which fixes it
+            module.forward = partial(
+                F.interpolate,
+                scale_factor=module.scale_factor,
+                mode=module.mode,
+                align_corners=module.align_corners,
+            )
+    with (
+        warnings.catch_warnings(),
+        torch.no_grad(),
+        ExportSafe() if for_onnx else nullcontext(),
+    ):
+        # The tracer's doubts are what the comparison is for; that TorchScript is deprecated, the
+        # user cannot change.
+        warnings.simplefilter('ignore')
+        yield
+
+
+def _to_onnx(network, image, dynamic, names, metadata) -> bytes:
+    import onnx
+
+    # Not torch.export's exporter: torch 2.4 has none that works, and this one is tens of times
+    # faster.
+    file, axes = io.BytesIO(), {0: 'batch', 2: 'height', 3: 'width'}
+    torch.onnx.export(
+        network,
+        (image,),
+        file,
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=['image'],
+        output_names=names,
+        dynamic_axes={'image': axes, **{name: {0: 'batch'} for name in names}} if dynamic else None,
+    )
+    model = onnx.load_from_string(file.getvalue())
+    onnx.helper.set_model_props(model, metadata)
+    return model.SerializeToString()
+
+
+def _to_torchscript(network, image, dynamic, names, metadata) -> bytes:
+    file, traced = io.BytesIO(), torch.jit.trace(network, (image,), check_trace=False)
+    torch.jit.save(traced, file, _extra_files={METADATA: json.dumps(metadata)})
+    return file.getvalue()
+
+
+def _to_exported(network, image, dynamic, names, metadata) -> bytes:
+    axes = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO) if dynamic else {}
+    program = torch.export.export(
+        network, (image,), dynamic_shapes=dict(image=axes) if dynamic else None, strict=False
+    )
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
+    return file.getvalue()
+
+
+def _run_exported(path: Path) -> Callable:
+    return torch.export.load(io.BytesIO(path.read_bytes())).module()
+
+
+WRITERS = dict(onnx=_to_onnx, torchscript=_to_torchscript, exported=_to_exported)
+RUNNERS = dict(onnx=OnnxModel, torchscript=torch.jit.load, exported=_run_exported)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return ' x '.join(map(str, shape))

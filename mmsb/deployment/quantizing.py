@@ -1,0 +1,136 @@
+"""ONNX files in half precision or with 8-bit integers, by ONNX Runtime's own tools."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmsb.deployment.exporting import read_config
+from mmsb.deployment.runtime import OnnxModel, load_onnx
+from mmsb.engine.config import check_data_paths
+from mmsb.engine.runner import explained_data_errors, explained_errors
+from mmsb.errors import UserError
+from mmsb.files import replacing
+
+
+def quantize(
+    model: str | os.PathLike,
+    to: str,
+    out: str | os.PathLike | None = None,
+    config: str | None = None,
+    num_images: int = 64,
+    cfg_options: dict | None = None,
+) -> Path:
+    """Writes an ONNX file in lower precision; its input and outputs stay float32.
+
+    Args:
+        model: The ONNX file, as :func:`mmsb.deployment.exporting.export` writes it.
+        to: 'fp16', or 'int8': weights and activations, a scale for each channel of a weight and
+            each activation, as QuantizeLinear and DequantizeLinear nodes.
+        out: The file. Defaults to None, NAME_fp16.onnx or NAME_int8.onnx beside the model.
+        config: For 'int8', the config whose validation images the activations' ranges are
+            measured on.
+        num_images: How many of them.
+        cfg_options: Settings of the config to override.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: A file, the config, its images or a package is missing or cannot be read.
+    """
+    path, loaded = Path(model), load_onnx(model)
+    out = Path(out or path.with_name(f'{path.stem}_{to}.onnx'))
+    if any(node.op_type == 'DequantizeLinear' for node in loaded.graph.node):
+        raise UserError(f'{path} is quantised already: give the file that export.py wrote')
+    if to == 'fp16':
+        _to_fp16(loaded, out)
+        return out
+    if config is None:
+        raise UserError(
+            '--to int8 needs images to measure the ranges of activations on: give --config CONFIG'
+        )
+    if num_images < 1:
+        raise UserError(f'--num-images {num_images}: give 1 or more')
+    _to_int8(path, out, calibration_images(config, num_images, cfg_options))
+    return out
+
+
+def calibration_images(
+    config: str, number: int, cfg_options: dict | None = None
+) -> Iterator[Tensor]:
+    """Images of a config's validation set, as its model takes them.
+
+    Args:
+        config: The config file.
+        number: How many, in the set's order.
+        cfg_options: Settings to override.
+
+    Yields:
+        Normalised images, (1, 3, H, W).
+
+    Raises:
+        UserError: The config or its data is missing or cannot be read.
+    """
+    cfg = read_config(config, cfg_options)
+    if cfg.get('val_dataloader') is None:
+        raise UserError(f'{config} has no val_dataloader to take images from')
+    check_data_paths(cfg, ('val_dataloader',))
+    cfg.model.backbone.init_cfg = None
+    with explained_errors(cfg):
+        preprocess = MODELS.build(cfg.model).data_preprocessor
+        cfg.val_dataloader.update(num_workers=0, persistent_workers=False, batch_size=1)
+        if cfg.default_scope == 'mmpretrain':
+            cfg.val_dataloader.setdefault('collate_fn', dict(type='default_collate'))
+        with explained_data_errors(cfg.val_dataloader):
+            loader = Runner.build_dataloader(cfg.val_dataloader)
+        for data in islice(loader, number):
+            yield torch.as_tensor(preprocess(data, False)['inputs'])
+
+
+def _to_fp16(model, out: Path) -> None:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel as Graph
+
+    graph = Graph(convert_float_to_float16(model, keep_io_types=True))
+    graph.topological_sort()  # the casts of the input and outputs come last
+    with replacing(out) as part:
+        part.write_bytes(graph.model.SerializeToString())
+        OnnxModel(part)
+
+
+def _to_int8(path: Path, out: Path, images: Iterator[Tensor]) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    exported = OnnxModel(path)
+    batch = exported.shape[0] if isinstance(exported.shape[0], int) else 1
+
+    class Reader(CalibrationDataReader):
+        def get_next(self):
+            image = next(images, None)
+            if image is None:
+                return None
+            exported.check_size(image)
+            return {exported.name: image.repeat(batch, 1, 1, 1).numpy()}
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / 'prepared.onnx'
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        # What is left of batch norm, over features and spatial bias maps, is no matter of channels.
+        norms = [
+            n.name for n in load_onnx(prepared).graph.node if n.op_type == 'BatchNormalization'
+        ]
+        with replacing(out) as part:
+            quantize_static(
+                str(prepared), str(part), Reader(), per_channel=True, nodes_to_exclude=norms
+            )
+            OnnxModel(part)

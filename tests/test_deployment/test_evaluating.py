@@ -1,0 +1,84 @@
+"""Exported models have their model's metrics, as tools/test.py finds them."""
+
+import runpy
+import sys
+
+import pytest
+import torch
+
+from mmsb.deployment.evaluating import evaluate
+from mmsb.deployment.exporting import export
+from mmsb.engine import test as run_test
+from mmsb.engine.arguments import parse_test_args
+from tests.conftest import MINI_SB, ROOT, assert_one_line
+
+
+def options(scope, data):
+    prefix = 'test_dataloader.dataset.data_root='
+    return [f'{prefix}{data[scope]}', 'test_dataloader.num_workers=0']
+
+
+def as_dict(pairs):
+    values = dict(pair.split('=') for pair in pairs)
+    return {key: int(value) if value.isdigit() else value for key, value in values.items()}
+
+
+@pytest.mark.parametrize(('scope', 'dynamic'), [('mmpretrain', False), ('mmseg', True)])
+def test_the_metrics_are_the_models(tiny, exported, data, tmp_path, scope, dynamic):
+    pytest.importorskip(scope)
+    config, checkpoint = tiny(scope)
+    pairs = options(scope, data)
+    args = [config, checkpoint, '--work-dir', str(tmp_path), '--cfg-options', *pairs]
+    wanted = run_test(parse_test_args(args))
+    found = evaluate(config, exported(scope, dynamic), as_dict(pairs))
+    assert found == pytest.approx(wanted, abs=1e-3) and max(wanted.values()) > 0
+    assert found.keys() == wanted.keys()
+
+
+def test_it_is_the_file_that_predicts(tiny, data, tmp_path):
+    """Biases that leave one class: its share of the images, two of 72."""
+    pytest.importorskip('mmpretrain')
+    config, checkpoint = tiny('mmpretrain')
+    content = torch.load(checkpoint, weights_only=True)
+    content['state_dict']['head.fc.bias'][7] = 1e4
+    torch.save(content, tmp_path / 'biased.pth')
+    out = tmp_path / 'm.onnx'
+    export(config, str(tmp_path / 'biased.pth'), out=out)
+    found = evaluate(config, out, as_dict(options('mmpretrain', data)))
+    assert found['accuracy/top1'] == pytest.approx(100 / 36)
+
+
+def test_bad_input(tiny, exported, data, tmp_path):
+    for name in ('mmpretrain', 'mmseg', 'mmdet'):
+        pytest.importorskip(name)
+    config, checkpoint = tiny('mmpretrain')
+    settings = as_dict(options('mmpretrain', data))
+
+    def refused(message, config=config, model=None, settings=settings):
+        model = model or exported('mmpretrain')
+        assert_one_line(lambda: evaluate(config, model, settings), message)
+
+    refused('give a classifier or segmentor', config=str(ROOT / MINI_SB))
+    refused('nowhere.onnx does not exist', model=str(tmp_path / 'nowhere.onnx'))
+    (tmp_path / 'text.onnx').write_text('no model')
+    refused('text.onnx is no ONNX file', model=str(tmp_path / 'text.onnx'))
+    refused('pth is no ONNX file', model=checkpoint)
+    refused('does not exist (test_dataloader reads it)', settings=dict.fromkeys(settings, 'no'))
+    backbone = tmp_path / 'backbone.onnx'
+    export(config, checkpoint, out=backbone, backbone=True)
+    refused('features0, not logits', model=str(backbone))
+    refused('knows 150 classes, the config 36', model=exported('mmseg'))
+    small = tmp_path / 'small.onnx'
+    export(config, checkpoint, out=small, shape=(64, 64))
+    refused('takes images of 64 x 64, and one is of 96 x 96', model=str(small))
+
+
+def test_the_command(tiny, exported, data, monkeypatch, capsys):
+    pytest.importorskip('mmpretrain')
+    monkeypatch.chdir(ROOT)
+    config, _ = tiny('mmpretrain')
+    model, pairs = exported('mmpretrain'), options('mmpretrain', data)
+    monkeypatch.setattr(sys, 'argv', ['test.py', config, model, '--cfg-options', *pairs])
+    runpy.run_path('tools/deployment/test.py', run_name='__main__')
+    wanted = evaluate(config, model, as_dict(pairs))
+    assert f'accuracy/top1        {wanted["accuracy/top1"]:.4f}' in capsys.readouterr().out
