@@ -56,11 +56,15 @@ def installed(distributions: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def device_name() -> str:
-    """The first GPU's name, or the processor's and its number of cores."""
+def device_name(device: str | None = None) -> str:
+    """The GPU's name, or the processor's and its number of cores.
+
+    Args:
+        device: 'cuda' or 'cpu'. Defaults to None, a GPU where there is one.
+    """
     import torch
 
-    if torch.cuda.is_available():
+    if device != 'cpu' and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     name = platform.processor()
     if Path('/proc/cpuinfo').is_file():

@@ -1,0 +1,179 @@
+"""The benchmark: its arithmetic by hand, its order, what it times, and what it refuses."""
+
+import csv
+import importlib.util
+import json
+
+import pytest
+
+from mmsb.analysis import benchmark as module
+from mmsb.analysis.benchmark import Comparison, Measured, Setting, benchmark
+from mmsb.analysis.benchmark_report import draw, paper_ratio, quartiles, table
+from mmsb.analysis.workloads import NETWORKS, VARIANTS, build_workload
+from tests.conftest import assert_one_line
+
+MINI = {
+    'mmdet': 'configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py',
+    'mmseg': 'configs/mini/fpn_sb_r18_mini_ade20k.py',
+    'mmpretrain': 'configs/mini/sb_resnet18_mini_in1k.py',
+}
+
+
+@pytest.fixture
+def tool(root, monkeypatch):
+    """Runs the tool in this process."""
+    path = root / 'tools' / 'analysis_tools' / 'benchmark.py'
+    spec = importlib.util.spec_from_file_location('benchmark_tool', path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(*args):
+        monkeypatch.setattr('sys.argv', ['benchmark.py', *map(str, args)])
+        tool.main()
+
+    return run
+
+
+def comparison(**setting):
+    """Of two networks in three rounds; ratios 0.5, 0.8, 2/3."""
+    rounds = [[dict(forward=a / 2, backward=a / 4, optimizer=a / 4) for a in seconds]
+              for seconds in ((1.0, 2.0, 1.0), (2.0, 2.5, 1.5))]  # fmt: skip
+    networks = [
+        Measured('ResNet-50', 2_000_000, rounds[0], memory=100 * 2**20),
+        Measured('SB', 3_000_000, rounds[1], memory=103 * 2**20),
+    ]
+    return Comparison(Setting('training', batch=4, **setting), networks)
+
+
+def test_table_by_hand():
+    head, rows = table(comparison())
+    assert head == ['network', 'M params', 'ms', 'forward', 'backward', 'optimizer', 'images/s',
+                    'ratio', 'quartiles', 'MiB', 'memory']  # fmt: skip
+    assert rows[0] == ['ResNet-50', '2.00', '1000.0', '500.0', '250.0', '250.0', '4.00', '1.000',
+                       '–', '100', '1.000']  # fmt: skip
+    assert rows[1] == ['SB', '3.00', '2000.0', '1000.0', '500.0', '500.0', '2.00', '0.667',
+                       '0.583-0.733', '103', '1.030']  # fmt: skip
+    assert quartiles([1.0]) == '–'
+
+
+def test_the_papers_ratios():
+    # Table 8: SB 1836, SE 1787, ResNet-50 2042 images a second; Table 9: NL 1353, BAT 1232
+    for name, ratio in dict(SB=0.899, SE=0.875, NL=0.663, BAT=0.603).items():
+        assert round(paper_ratio(name), 3) == ratio
+    assert paper_ratio('ResNet-50') == 1
+    assert [name for name in NETWORKS if paper_ratio(name) is None] == ['Reduced NL']
+
+
+def test_rounds_are_interleaved(monkeypatch):
+    turns = []
+
+    class Side:
+        def __init__(self, name, setting, device):
+            self.measured = Measured(name, 0)
+
+        def warm_up(self, min_seconds):
+            turns.append(f'warm {self.measured.name}')
+
+        def turn(self):
+            turns.append(self.measured.name)
+            self.measured.rounds.append(dict(inference=1.0))
+
+    monkeypatch.setattr(module, '_Side', Side)
+    list(benchmark(['a', 'b', 'c'], [Setting()], rounds=3))
+    assert turns == ['warm a', 'warm b', 'warm c', *'abc', *'bca', *'cab']
+
+
+def test_tool_writes_what_it_measured(tool, tmp_path, capsys):
+    tool('ResNet-50', 'SB', '--batch', 2, '--shape', '32x32', '32x48', '--layout', 'nhwc',
+         '--rounds', 3, '--min-seconds', 0, '--fuse', '--device', 'cpu', '--out', tmp_path)  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == 'inference, batch 2, 32x32, fp32, nhwc, fuse'
+    assert lines[4].split()[:2] == ['ResNet-50', '25.56']  # the paper's, Table 8
+    assert lines[5].split()[:2] == ['SB', '25.99'] and lines[5].split()[-1] == '0.899'
+    values = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert values['device'] and values['threads'] >= 1
+    with (tmp_path / 'benchmark.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 3
+    first = module.from_json(values['comparisons'][0])
+    assert first.setting.shape == (32, 32)
+    for row, seconds in zip(rows[3:6], first.networks[1].seconds, strict=True):
+        assert row['network'] == 'SB' and float(row['seconds']) == pytest.approx(seconds, abs=1e-6)
+    baseline = [float(row['seconds']) for row in rows[:3]]
+    for row, seconds in zip(rows[3:6], baseline, strict=True):
+        assert float(row['ratio']) == pytest.approx(seconds / float(row['seconds']), rel=1e-2)
+    assert (tmp_path / 'benchmark.png').stat().st_size > 5000
+
+
+def test_pictures():
+    networks = [Measured(name, 1, [dict(inference=1.0)]) for name in ('ResNet-50', 'SB', 'NL')]
+    figure = draw([Comparison(Setting(), networks)], 'a device')
+    accuracy, params = figure.axes
+    assert {text.get_text() for text in params.texts} == {'ResNet-50', 'SB', 'NL'}
+    lines = [line.get_xydata() for line in accuracy.lines if line.get_marker() == 'o']
+    points = [tuple(line[0]) for line in lines if len(line)]
+    assert (1836 / 2042, 76.86) in points and (1.0, 76.86) in points
+    assert draw([Comparison(Setting(), networks[:1])], 'a device') is None
+    figure = draw([comparison(layout=layout) for layout in ('nchw', 'nhwc')], 'a device')
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ['nchw', 'nhwc']
+
+
+@pytest.mark.parametrize('toolbox', MINI)
+def test_whole_models(root, toolbox):
+    pytest.importorskip(toolbox)
+    settings = [Setting(mode, 2, (64, 64), min_dtype) for mode, min_dtype in
+                (('inference', 'fp32'), ('training', 'bf16'))]  # fmt: skip
+    results = list(benchmark([str(root / MINI[toolbox])], settings, rounds=1, min_seconds=0))
+    assert [list(result.networks[0].rounds[0]) for result in results] == [
+        ['inference'],
+        ['forward', 'backward', 'optimizer'],
+    ]
+
+
+def test_data_of_the_config(root, mini_coco, monkeypatch):
+    pytest.importorskip('mmdet')
+    monkeypatch.setenv('MMSB_COCO_ROOT', str(mini_coco))
+    path = str(root / MINI['mmdet'])
+    result = next(benchmark([path], [Setting('training', data=True)], rounds=1, min_seconds=0))
+    assert list(result.networks[0].rounds[0]) == ['data', 'forward', 'backward', 'optimizer']
+    assert table(result)[0][3:7] == ['data', 'forward', 'backward', 'optimizer']
+
+
+@pytest.mark.parametrize('name', ['SB size=14', 'SB channels=6', 'SB stages=1234'])
+def test_variants(name):
+    blocks = [m for m in build_workload(name).model.modules() if hasattr(m, 'spatial_bias')]
+    assert len(blocks) == (16 if name.endswith('1234') else 13)
+    key, _, value = name.removeprefix('SB ').partition('=')
+    if key != 'stages':
+        key = dict(size='size', channels='num_channels')[key]
+        assert {getattr(block.spatial_bias, key) for block in blocks} == {int(value)}
+    assert len(VARIANTS) == 15
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ([], 'no network to time'),
+        (['SBB'], "there is no network 'SBB'"),
+        (['no/such.py'], 'no/such.py'),
+        (['SB', '--rounds', 0], '--rounds is 0'),
+        (['SB', '--batch', 0], 'must be positive'),
+        (['SB', '--fuse', '--mode', 'training'], '--fuse is for inference'),
+        (['SB', '--mode', 'training', '--batch', 1], 'give --batch 2'),
+        (['SB', '--data'], 'give --mode training'),
+        (['SB', '--data', '--mode', 'training'], 'SB has no data'),
+    ],
+)
+def test_bad_input(tool, capsys, args, message):
+    with pytest.raises(SystemExit) as stopped:
+        tool(*args)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith('error: ') and message in error and '\n' not in error
+
+
+def test_no_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    monkeypatch.delenv('CXX', raising=False)
+    setting = Setting(compile=True)
+    assert_one_line(lambda: next(benchmark(['SB'], [setting])), 'needs a C++ compiler')

@@ -1,0 +1,44 @@
+"""Throughput and memory of networks side by side: one process, interleaved rounds, medians."""
+
+import argparse
+from pathlib import Path
+
+from mmsb.analysis.benchmark import DTYPES, LAYOUTS, PARTS, PRESETS, run_benchmark
+from mmsb.engine import report_user_errors
+
+
+def shape(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition('x')
+    return int(height), int(width or height)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('networks', nargs='*', help='configs, or names of networks of Tables 8 and 9; the first '
+        'is the baseline')  # fmt: skip
+    add('--preset', choices=PRESETS, help='networks and settings of a question asked often')
+    add('--mode', choices=PARTS, nargs='+', help='default inference')
+    add('--batch', type=int, nargs='+', metavar='N', help='images a step; default 8')
+    add('--shape', type=shape, nargs='+', metavar='HxW', help='default 224x224')
+    add('--dtype', choices=DTYPES, nargs='+', help='default fp32; the others through autocast')
+    add('--layout', choices=LAYOUTS, nargs='+', help='default nchw; nhwc is channels last')
+    add('--fuse', action='store_true', help='fold batch norms, on both sides (inference)')
+    add('--compile', action='store_true', help='torch.compile, both sides')
+    add('--data', action='store_true', help="training batches from the configs' own loaders")
+    add('--rounds', type=int, default=10, metavar='N', help='that count; default 10')
+    add('--min-seconds', type=float, default=0.3, metavar='S', help='of a turn; default 0.3')
+    add('--threads', type=int, metavar='N', help="of a CPU; default PyTorch's")
+    add('--device', choices=('cpu', 'cuda'), help='default a GPU where there is one')
+    add('--out', type=Path, metavar='DIR', help='also write NAME.json, .csv and .png there')
+    add('--name', help='of these files; default the preset, or benchmark')
+    return parser.parse_args()
+
+
+@report_user_errors
+def main():
+    run_benchmark(parse_args())
+
+
+if __name__ == '__main__':
+    main()
