@@ -35,6 +35,12 @@ NAMES = {
     'convert': r'convert\.py',
     'publish': r'publish_model\.py',
     'image demo': r'image_demo\.py',
+    'install deploy': r'^pip install -e "\.\[deploy\]"',
+    'export': r'deployment/export\.py',
+    'quantize': r'deployment/quantize\.py',
+    'test onnx': r'deployment/test\.py',
+    'benchmark paper': r'benchmark\.py --preset paper',
+    'benchmark': r'benchmark\.py ResNet',
 }
 
 

@@ -88,12 +88,15 @@ def test_the_stack_is_not_required():
             assert requirement.name.removeprefix('onedl-') not in STACK_NAMES
 
 
-@pytest.mark.parametrize('name', ['install', 'install onedl', 'install openmmlab'])
+@pytest.mark.parametrize(
+    'name', ['install', 'install onedl', 'install openmmlab', 'install deploy']
+)
 def test_readmes_installations_name_extras_that_exist(name):
     commands = dict(
         install=readme.command('install'),
         **{'install onedl': readme.command('install onedl')},
         **{'install openmmlab': readme.command('install openmmlab')},
+        **{'install deploy': readme.command('install deploy')},
     )
     *_, target = shlex.split(commands[name])
     extra = target.removeprefix('.').strip('[]')

@@ -105,7 +105,7 @@ class Comparison:
 
 # (networks, settings) of the questions that are asked often; the settings are overridden by flags.
 PRESETS: dict[str, tuple[tuple[str, ...], tuple[dict, ...]]] = {
-    'paper': (tuple(name for name in NETWORKS if name != 'Reduced NL'), (dict(),)),
+    'paper': (tuple(NETWORKS), (dict(),)),
     'headline': (('ResNet-50', 'SB'), tuple(
         dict(mode=mode, layout=layout, fuse=mode == 'inference')
         for mode in PARTS for layout in LAYOUTS)),
@@ -334,11 +334,12 @@ def run_benchmark(args) -> list[Comparison]:
         if getattr(args, name)
     }
     flags = {name: True for name in ('fuse', 'compile', 'data') if getattr(args, name)}
-    settings = [
-        Setting(**{**preset, **flags, **dict(zip(given, values, strict=True))})
-        for preset in presets
-        for values in itertools.product(*given.values())
-    ]
+    settings = []
+    for preset, values in itertools.product(presets, itertools.product(*given.values())):
+        setting = {**preset, **dict(zip(given, values, strict=True))}
+        if setting.get('mode') == 'training':
+            setting.pop('fuse', None)  # the preset's, for its inference
+        settings.append(Setting(**{**setting, **flags}))
     settings = list(dict.fromkeys(settings))
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     if args.threads:

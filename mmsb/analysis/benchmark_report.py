@@ -60,6 +60,14 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
+def as_blocks(comparisons: Sequence[Comparison]) -> list[tuple]:
+    """The comparisons' tables as a page's blocks (see :mod:`mmsb.analysis.page`)."""
+    blocks = []
+    for comparison in comparisons:
+        blocks += [('p', f'{comparison.setting}:'), ('table', *table(comparison))]
+    return blocks
+
+
 def quartiles(values: Sequence[float]) -> str:
     """The first and the third quartile, as 0.95-0.97; of one value nothing."""
     if len(values) < 2:

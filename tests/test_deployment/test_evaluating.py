@@ -1,8 +1,5 @@
 """Exported models have their model's metrics, as tools/test.py finds them."""
 
-import runpy
-import sys
-
 import pytest
 import torch
 
@@ -71,14 +68,3 @@ def test_bad_input(tiny, exported, data, tmp_path):
     small = tmp_path / 'small.onnx'
     export(config, checkpoint, out=small, shape=(64, 64))
     refused('takes images of 64 x 64, and one is of 96 x 96', model=str(small))
-
-
-def test_the_command(tiny, exported, data, monkeypatch, capsys):
-    pytest.importorskip('mmpretrain')
-    monkeypatch.chdir(ROOT)
-    config, _ = tiny('mmpretrain')
-    model, pairs = exported('mmpretrain'), options('mmpretrain', data)
-    monkeypatch.setattr(sys, 'argv', ['test.py', config, model, '--cfg-options', *pairs])
-    runpy.run_path('tools/deployment/test.py', run_name='__main__')
-    wanted = evaluate(config, model, as_dict(pairs))
-    assert f'accuracy/top1        {wanted["accuracy/top1"]:.4f}' in capsys.readouterr().out

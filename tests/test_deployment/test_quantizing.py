@@ -1,8 +1,6 @@
 """Lower precision against the float32 file: differences, types, sizes."""
 
 import os
-import runpy
-import sys
 
 import onnx
 import pytest
@@ -11,7 +9,7 @@ from onnx import TensorProto
 
 from mmsb.deployment.quantizing import calibration_images, quantize
 from mmsb.deployment.runtime import OnnxModel
-from tests.conftest import ROOT, assert_one_line
+from tests.conftest import assert_one_line
 
 
 def settings(scope, data):
@@ -69,13 +67,3 @@ def test_bad_input(tiny, exported, data, tmp_path):
     refused('val_dataloader reads it', config=config, cfg_options=dict.fromkeys(here, 'no'))
     once = quantize(model, 'int8', tmp_path / 'int8.onnx', config, 2, here)
     refused('is quantised already', model=once, to='fp16')
-
-
-def test_the_command(tiny, exported, tmp_path, monkeypatch, capsys):
-    pytest.importorskip('mmpretrain')
-    monkeypatch.chdir(ROOT)
-    out = str(tmp_path / 'half.onnx')
-    command = ['quantize.py', exported('mmpretrain'), '--to', 'fp16', '--out', out]
-    monkeypatch.setattr(sys, 'argv', command)
-    runpy.run_path('tools/deployment/quantize.py', run_name='__main__')
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f'{out}  0.')

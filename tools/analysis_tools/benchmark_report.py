@@ -1,0 +1,33 @@
+"""Tables of what benchmark.py wrote, in Markdown."""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmsb.analysis.benchmark import from_json
+from mmsb.analysis.benchmark_report import as_blocks
+from mmsb.analysis.page import as_markdown
+from mmsb.engine import report_user_errors
+from mmsb.errors import UserError
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('files', nargs='+', type=Path, metavar='NAME.json')
+    return parser.parse_args()
+
+
+@report_user_errors
+def main():
+    for path in parse_args().files:
+        try:
+            values = json.loads(path.read_text())
+            comparisons = list(map(from_json, values.pop('comparisons')))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f'{path} is no JSON file of benchmark.py ({error})') from error
+        blocks = [('h2', path.stem), ('p', ', '.join(f'{k} {v}' for k, v in values.items()))]
+        print(as_markdown(blocks + as_blocks(comparisons)))
+
+
+if __name__ == '__main__':
+    main()
