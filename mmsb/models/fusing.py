@@ -1,12 +1,15 @@
 """Batch norms folded into convolutions, for inference."""
 
+import torch
+import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
-from torch import nn
+from torch import Tensor, nn
 
 from mmsb.errors import UserError
 
 from .backbones.sb_resnet import ResidualBlock
+from .layers import SpatialBias
 
 
 def fuse_spatial_bias(model: nn.Module) -> nn.Module:
@@ -37,7 +40,55 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
     norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
     if model.training or any(norm.training for norm in norms):
         raise UserError('a model is fused for inference only: call model.eval() first')
-    for module in list(model.modules()):
-        if isinstance(module, ResidualBlock):
-            module.split_norm()
-    return fuse_conv_bn(model)
+    blocks = [module for module in model.modules() if isinstance(module, ResidualBlock)]
+    for block in blocks:
+        block.split_norm()
+    fuse_conv_bn(model)
+    for block in blocks:
+        if block.spatial_bias_at and type(block.spatial_bias.reduction.conv) is nn.Conv2d:
+            block.spatial_bias = FusedSpatialBias(block.spatial_bias)
+    return model
+
+
+class FusedSpatialBias(nn.Module):
+    """What :class:`mmsb.models.SpatialBias` computes at inference, in shapes that suit kernels.
+
+    A convolution to a handful of channels costs more than one to 16, and the 1-D convolution more
+    than a matrix product of its taps side by side.
+
+    Args:
+        layer: In eval mode, the norm of its 1x1 convolution folded.
+    """
+
+    def __init__(self, layer: SpatialBias):
+        super().__init__()
+        self.num_channels, self.size, self.pool = layer.num_channels, layer.size, layer.pool
+        self.norm = layer.norm
+        conv = layer.reduction.conv
+        self.reduced = conv.out_channels
+        padding = -self.reduced % 16
+        conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, padding)))
+        conv.out_channels += padding
+        if conv.bias is not None:
+            conv.bias = nn.Parameter(F.pad(conv.bias, (0, padding)))
+        self.reduction = layer.reduction
+        self.mixing = None
+        if layer.mixing is not None:
+            cells, _, self.taps = layer.mixing.weight.shape
+            self.mixing = nn.Linear(cells * self.taps, cells).to(conv.weight)
+            self.mixing.weight = nn.Parameter(layer.mixing.weight.transpose(1, 2).flatten(1))
+            self.mixing.bias = layer.mixing.bias
+
+    def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
+        """As :meth:`mmsb.models.SpatialBias.forward`."""
+        maps = self.pool(self.reduction(x), self.size)[:, : self.reduced]
+        if self.mixing is not None:
+            maps = maps.flatten(2)
+            last = self.num_channels
+            taps = [maps[:, tap : tap + last] for tap in range(self.taps)]
+            maps = self.mixing(torch.cat(taps, dim=2)).unflatten(2, (self.size, self.size))
+            # few channels are upsampled faster so, and concatenated faster to what is so too
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        if self.norm is not None:
+            maps = self.norm(maps)
+        return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False).to(x.dtype)
