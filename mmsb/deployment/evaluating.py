@@ -37,7 +37,7 @@ def evaluate(
     """
     cfg = read_config(config, cfg_options)
     if cfg.default_scope == 'mmdet':
-        raise UserError('a detector is exported in part: give a classifier or segmentor')
+        raise UserError('of a detector no file is tested: give a classifier or segmentor')
     exported = OnnxModel(model)
     if exported.outputs != ['logits']:
         raise UserError(

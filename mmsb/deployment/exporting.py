@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import mmsb
 from mmsb.analysis.config_counts import input_shape
 from mmsb.checkpoints.loading import load_checkpoint_file
+from mmsb.deployment.detectors import OUTPUTS, detect, in_order_of, is_plain_two_stage
 from mmsb.deployment.operators import ExportSafe
 from mmsb.deployment.runtime import OnnxModel, check_packages
 from mmsb.engine.config import check_config_path, check_toolbox, use_weights
@@ -36,7 +37,12 @@ TOLERANCE = 1e-4  # of an output's largest value, in float32
 METADATA = 'metadata.json'
 RAW_OUTPUTS = (
     'of a detector the features of its pyramid and the raw outputs of its dense head are exported: '
-    'boxes, second stage and non-maximum suppression are not'
+    'boxes, second stage and non-maximum suppression are not (of a plain two-stage detector they '
+    'are, as ONNX, for single images of one size)'
+)
+NOTHING_FOUND = (
+    'the detector finds nothing in the random image that the file was compared on: compare the two '
+    'on an image of yours'
 )
 
 
@@ -65,7 +71,7 @@ class Exported:
         path: The file.
         metadata: What it says of itself.
         checks: What it was compared on.
-        note: What it leaves out; None for nothing.
+        note: What it leaves out or was not compared on; None for nothing.
     """
 
     path: Path
@@ -89,8 +95,9 @@ def export(
     """Writes a model as a file that runs without the framework, and runs it.
 
     The input is the normalised image, as the data preprocessor gives it. The outputs are a
-    classifier's logits, a segmentor's at the size of the input, a detector's raw ones, or the
-    backbone's features.
+    classifier's logits, a segmentor's at the size of the input, a detector's boxes or raw ones, or
+    the backbone's features. Boxes are those of :func:`mmsb.deployment.detectors.detect`: of plain
+    two-stage detectors, as ONNX, without ``dynamic`` and for one image.
 
     Args:
         config: The config file.
@@ -127,15 +134,22 @@ def export(
     use_weights(cfg, checkpoint)
     with explained_errors(cfg):
         model, classes = _load(cfg, checkpoint)
-    eager = _Network(model, 'backbone' if backbone else cfg.default_scope)
-    images = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+    kind = 'backbone' if backbone else cfg.default_scope
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, height, width, generator=generator)
+    if (kind, format, batch, dynamic) == ('mmdet', 'onnx', 1, False) and is_plain_two_stage(model):
+        kind = 'boxes'
+        # Blots: in noise there is nothing to find.
+        images = 2 * F.interpolate(torch.randn(1, 3, 6, 8, generator=generator), (height, width))
+    eager = _Network(model, kind)
     try:
-        names = list(eager.named(images))
+        outputs = eager.named(images)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f'the model cannot run on {batch} x 3 x {height} x {width} '
             f'({str(error).strip().splitlines()[0]})'
         ) from error
+    names = list(outputs)
     metadata = _metadata(cfg, model, images, dynamic, names, classes)
 
     network = deepcopy(eager)
@@ -169,8 +183,10 @@ def export(
                 f'{worst.relative:.1e} of its largest value on {_times(worst.shape)}, more than '
                 f'{TOLERANCE:g}; nothing was written'
             )
-    partial_detector = cfg.default_scope == 'mmdet' and not backbone
-    return Exported(out, metadata, checks, RAW_OUTPUTS if partial_detector else None)
+    note = RAW_OUTPUTS if kind == 'mmdet' else None
+    if kind == 'boxes' and not len(outputs['boxes']):
+        note = NOTHING_FOUND
+    return Exported(out, metadata, checks, note)
 
 
 def read_config(path: str, cfg_options: dict | None = None) -> Config:
@@ -218,12 +234,18 @@ def compare(
             found = run(images)
     except Exception:  # a runtime's own: it cannot run on this size
         found = [torch.empty(0)] * len(wanted)
+    if names == OUTPUTS:
+        found = in_order_of(wanted, found)
     checks = []
     for name, a, b in zip(names, wanted, found, strict=True):
-        difference = (a - b).abs().max().item() if a.shape == b.shape else float('inf')
-        relative = difference / max(a.abs().max().item(), torch.finfo(a.dtype).tiny)
+        difference = _largest(a - b) if a.shape == b.shape else float('inf')
+        relative = difference / max(_largest(a), torch.finfo(torch.float32).tiny)
         checks.append(Check(tuple(images.shape), name, difference, relative))
     return checks
+
+
+def _largest(x: Tensor) -> float:
+    return x.abs().max().item() if x.numel() else 0.0
 
 
 def _divisor(cfg: Config) -> int:
@@ -310,7 +332,13 @@ def _detector(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     return {f'{name}{i}': x for name, levels in outputs.items() for i, x in enumerate(levels)}
 
 
-NETWORKS = dict(mmpretrain=_classifier, mmseg=_segmentor, mmdet=_detector, backbone=_features)
+NETWORKS = dict(
+    mmpretrain=_classifier,
+    mmseg=_segmentor,
+    mmdet=_detector,
+    boxes=detect,
+    backbone=_features,
+)
 
 
 class _Network(nn.Module):
@@ -359,7 +387,12 @@ def _to_onnx(network, image, dynamic, names, metadata) -> bytes:
 
     # Not torch.export's exporter: torch 2.4 has none that works, and this one is tens of times
     # faster.
-    file, axes = io.BytesIO(), {0: 'batch', 2: 'height', 3: 'width'}
+    file, axes = io.BytesIO(), {}
+    if dynamic:
+        axes = {'image': {0: 'batch', 2: 'height', 3: 'width'}}
+        axes.update({name: {0: 'batch'} for name in names})
+    elif names == OUTPUTS:
+        axes = {name: {0: 'detections'} for name in names}
     torch.onnx.export(
         network,
         (image,),
@@ -368,7 +401,7 @@ def _to_onnx(network, image, dynamic, names, metadata) -> bytes:
         opset_version=OPSET,
         input_names=['image'],
         output_names=names,
-        dynamic_axes={'image': axes, **{name: {0: 'batch'} for name in names}} if dynamic else None,
+        dynamic_axes=axes,
     )
     model = onnx.load_from_string(file.getvalue())
     onnx.helper.set_model_props(model, metadata)

@@ -49,7 +49,13 @@ def quantize(
     """
     path, loaded = Path(model), load_onnx(model)
     out = Path(out or path.with_name(f'{path.stem}_{to}.onnx'))
-    if any(node.op_type == 'DequantizeLinear' for node in loaded.graph.node):
+    operators = {node.op_type for node in loaded.graph.node}
+    if 'NonMaxSuppression' in operators:  # pixels of a large image, and of 80 of them side by side
+        raise UserError(
+            f"{path} gives a detector's boxes, which need float32: give a file of its raw outputs "
+            '(export.py --dynamic)'
+        )
+    if 'DequantizeLinear' in operators:
         raise UserError(f'{path} is quantised already: give the file that export.py wrote')
     if to == 'fp16':
         _to_fp16(loaded, out)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmsb.deployment.detectors import OUTPUTS
 from mmsb.errors import UserError
 
 
@@ -90,15 +91,21 @@ class OnnxModel:
         """Runs it.
 
         Args:
-            images: Normalised images, (B, 3, H, W); any B, also where the file's is fixed.
+            images: Normalised images, (B, 3, H, W); any B, also where the file's is fixed, but 1
+                for a detector's boxes.
 
         Returns:
             The outputs.
 
         Raises:
-            UserError: The file takes images of another size.
+            UserError: The file takes images of another size, or one.
         """
         self.check_size(images)
+        if self.outputs == OUTPUTS:
+            if len(images) > 1:
+                raise UserError(f'{self.path} takes one image at a time, not {len(images)}')
+            found = self.session.run(None, {self.name: images.cpu().numpy()})
+            return [torch.from_numpy(output).to(images.device) for output in found]
         size = self.shape[0] if isinstance(self.shape[0], int) else len(images)
         outputs = []
         for part in images.split(size):

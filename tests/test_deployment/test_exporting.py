@@ -5,6 +5,7 @@ import json
 import runpy
 import sys
 
+import onnx
 import pytest
 import torch
 from mmengine.config import Config
@@ -79,6 +80,19 @@ def test_onnx_of_one_size(tiny, tmp_path):
     _, run = reference(config, checkpoint, 'mmpretrain')
     assert_same(exported, run, [(n, 96, 96) for n in (1, 3, 4)])
     assert_one_line(lambda: exported(torch.zeros(1, 3, 64, 96)), 'one is of 64 x 96')
+
+
+def test_folded_norms(tiny, tmp_path):
+    pytest.importorskip('mmpretrain')
+    config, checkpoint = tiny('mmpretrain')
+    path, left = tmp_path / 'm.onnx', []
+    for fuse in (False, True):
+        export(config, checkpoint, out=path, shape=(64, 96), fuse_conv_bn=fuse)
+        nodes = onnx.load(path).graph.node
+        norms = [node.name for node in nodes if node.op_type == 'BatchNormalization']
+        left.append([name for name in norms if 'spatial_bias' not in name])
+    assert left[0] and not left[1]
+    assert_same(OnnxModel(path), reference(config, checkpoint, 'mmpretrain')[1], [(1, 64, 96)])
 
 
 def test_the_raw_outputs_of_a_detector(tiny, tmp_path):

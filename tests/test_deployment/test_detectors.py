@@ -1,0 +1,110 @@
+"""Exported boxes against those that mmdet predicts."""
+
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from mmsb.deployment.detectors import OUTPUTS, detect, in_order_of, is_plain_two_stage
+from mmsb.deployment.exporting import NOTHING_FOUND, export
+from mmsb.deployment.quantizing import quantize
+from mmsb.deployment.runtime import OnnxModel
+from tests.conftest import MINI_SB, ROOT, assert_one_line
+from tests.weights import randomise
+
+pytest.importorskip('mmdet')
+SHAPE = (96, 128)
+
+
+def build(**options):
+    """The mini detector, whose weights all say something, with settings by their path."""
+    cfg = Config.fromfile(ROOT / MINI_SB)
+    cfg.merge_from_dict(options)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+    randomise(model)
+    with torch.no_grad():  # keeps the features of order one, and so the scores apart
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight *= 2.5 / weight[0].numel() ** 0.5
+        model.roi_head.bbox_head.fc_cls.bias[:8] += 2  # of several classes
+    return model.float().eval()
+
+
+def predict(model, image):
+    """Boxes, scores and labels by mmdet."""
+    from mmdet.structures import DetDataSample
+
+    info = dict(img_shape=SHAPE, ori_shape=SHAPE, batch_input_shape=SHAPE, scale_factor=(1, 1))
+    with torch.no_grad():
+        (sample,) = model.predict(image, [DetDataSample(metainfo=info)], rescale=False)
+    found = sample.pred_instances
+    return [found.bboxes, found.scores, found.labels]
+
+
+def assert_same(found, wanted):
+    for a, b, tolerance in zip(in_order_of(wanted, found), wanted, (1e-2, 1e-4, 0), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+def images(number):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(1, 3, *SHAPE, generator=generator) for _ in range(number)]
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {
+            'model.rpn_head.loss_cls.use_sigmoid': False,
+            'model.roi_head.bbox_head.reg_class_agnostic': True,
+            'model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio': 0,
+            'model.test_cfg.rpn.nms_pre': 50,
+            'model.test_cfg.rpn.min_bbox_size': 4,
+            'model.test_cfg.rcnn.nms.iou_threshold': 0.3,
+        },
+    ],
+)
+def test_in_pytorch(options):
+    model = build(**options)
+    assert is_plain_two_stage(model)
+    numbers = []
+    for threshold in (0.2, 2.0):
+        model.roi_head.test_cfg.score_thr = threshold
+        for image in images(2):
+            wanted = predict(model, image)
+            numbers.append(len(wanted[0]))
+            with torch.no_grad():
+                assert_same(list(detect(model, image).values()), wanted)
+    assert min(numbers[:2]) > 10 and numbers[2:] == [0, 0]
+
+
+def test_onnx(tmp_path):
+    model = build()
+    checkpoint, path = str(tmp_path / 'm.pth'), tmp_path / 'm.onnx'
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+
+    def write(threshold, **options):
+        settings = {'model.test_cfg.rcnn.score_thr': threshold}
+        config = str(ROOT / MINI_SB)
+        return export(config, checkpoint, out=path, shape=SHAPE, cfg_options=settings, **options)
+
+    assert write(0.2, fuse_conv_bn=True).note is None
+    model.roi_head.test_cfg.score_thr = 0.2
+    exported, numbers = OnnxModel(path), set()
+    assert json.loads(exported.metadata['outputs']) == exported.outputs == OUTPUTS
+    for image in images(3):
+        wanted = predict(model, image)
+        assert_same(exported(image), wanted)
+        assert wanted[1].std() > 0.03 and wanted[2].unique().numel() > 2
+        numbers.add(len(wanted[0]))
+    assert len(numbers) > 1
+    assert_one_line(lambda: exported(torch.cat(images(2))), 'takes one image at a time, not 2')
+    assert_one_line(lambda: quantize(path, 'fp16'), 'boxes, which need float32')
+    assert write(2.0).note == NOTHING_FOUND
+    assert [len(x) for x in OnnxModel(path)(image)] == [0, 0, 0]
+    model.roi_head.test_cfg.nms = dict(type='soft_nms', iou_threshold=0.5)
+    assert not is_plain_two_stage(model)
