@@ -21,3 +21,7 @@ run --preset resolution --batch 8 --dtype bf16
 run --preset settings --batch 128 --dtype bf16
 run --preset detector --dtype bf16
 run --preset segmentor --dtype bf16
+
+export MMSB_COCO_ROOT=work_dirs/benchmark_coco
+"$PYTHON" tools/dataset_tools/make_mini_coco.py "$MMSB_COCO_ROOT" --train 64 --val 1 --size 480 640
+run --preset training-split --batch 8 --dtype bf16

@@ -44,7 +44,7 @@ class Setting:
         layout: 'nchw' or 'nhwc' (channels last).
         fuse: Batch norms folded into convolutions (inference).
         compile: Through torch.compile.
-        data: Training batches from the config's own loader; batch and shape are then its own.
+        data: Training batches from the config's own loader; the shape is then its own.
     """
 
     mode: str = 'inference'
@@ -57,11 +57,9 @@ class Setting:
     data: bool = False
 
     def __str__(self) -> str:
-        size = (
-            'own batches' if self.data else f'batch {self.batch}, {"x".join(map(str, self.shape))}'
-        )
+        size = 'own images' if self.data else 'x'.join(map(str, self.shape))
         flags = [name for name in ('fuse', 'compile') if getattr(self, name)]
-        return ', '.join([self.mode, size, self.dtype, self.layout, *flags])
+        return ', '.join([self.mode, f'batch {self.batch}', size, self.dtype, self.layout, *flags])
 
 
 @dataclass
@@ -182,7 +180,7 @@ def _check(names, settings, device, rounds) -> None:
     for setting in settings:
         if setting.batch < 1 or min(setting.shape) < 1:
             raise UserError(f'{setting}: batch and shape must be positive')
-        if setting.mode == 'training' and setting.batch < 2 and not setting.data:
+        if setting.mode == 'training' and setting.batch < 2:
             raise UserError(f'{setting}: batch norm cannot be trained on one image; give --batch 2')
         if setting.fuse and setting.mode == 'training':
             raise UserError('--fuse is for inference: a model with folded norms cannot be trained')
@@ -212,7 +210,7 @@ class _Side:
 
     def __init__(self, name: str, setting: Setting, device: str):
         self.setting, self.device, self.steps = setting, device, 1
-        self.work: Workload = build_workload(name, setting.data)
+        self.work: Workload = build_workload(name, setting.batch if setting.data else None)
         model = self.work.model.to(device, memory_format=LAYOUTS[setting.layout])
         self.measured = Measured(self.work.name, sum(p.numel() for p in model.parameters()))
         training = setting.mode == 'training'

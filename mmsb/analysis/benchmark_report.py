@@ -40,17 +40,15 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     printed = setting.mode == 'inference' and any(paper_ratio(n.name) for n in networks)
     memory = all(network.memory for network in networks)
     head = ['network', 'M params', 'ms', *parts]
-    head += [] if setting.data else ['images/s']
-    head += ['ratio', 'quartiles', *['paper'] * printed, *['MiB', 'memory'] * memory]
+    head += ['images/s', 'ratio', 'quartiles', *['paper'] * printed, *['MiB', 'memory'] * memory]
     rows = []
     for network in networks:
         seconds = statistics.median(network.seconds)
         ratios = comparison.ratios(network)
         row = [network.name, f'{network.params / 1e6:.2f}', f'{seconds * 1e3:.1f}']
         row += [f'{network.part(part) * 1e3:.1f}' for part in parts]
-        row += [] if setting.data else [f'{setting.batch / seconds:.2f}']
         spread = quartiles(ratios) if network is not networks[0] else NONE
-        row += [f'{statistics.median(ratios):.3f}', spread]
+        row += [f'{setting.batch / seconds:.2f}', f'{statistics.median(ratios):.3f}', spread]
         if printed:
             ratio = paper_ratio(network.name)
             row.append(f'{ratio:.3f}' if ratio else NONE)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmsb.analysis.networks import paper_networks
 from mmsb.analysis.printed import R50, SB_R50
-from mmsb.engine.config import check_config_path, check_toolbox
+from mmsb.engine.config import check_config_path, check_data_paths, check_toolbox
 from mmsb.errors import UserError
 
 # The networks of the paper's Tables 8 and 9, and what they are called.
@@ -71,12 +71,13 @@ class Workload:
     batches: Callable[[], Iterator] | None = None
 
 
-def build_workload(name: str, data: bool = False) -> Workload:
+def build_workload(name: str, data_batch: int | None = None) -> Workload:
     """Builds a network with random weights.
 
     Args:
         name: A name of `NETWORKS` or `VARIANTS`, or the path of a config.
-        data: Whether the training batches come from the config's own loader.
+        data_batch: Images a batch of the config's own training loader. Defaults to None: no data
+            are loaded.
 
     Returns:
         The workload, on the CPU.
@@ -86,7 +87,7 @@ def build_workload(name: str, data: bool = False) -> Workload:
     """
     torch.manual_seed(0)
     if not name.endswith('.py'):
-        if data:
+        if data_batch:
             raise UserError(f'{name} has no data: give configs to --data')
         return _paper_network(name)
     check_config_path(name)
@@ -102,10 +103,9 @@ def build_workload(name: str, data: bool = False) -> Workload:
         return model.parse_losses(model(images, targets, mode='loss'))[0]
 
     batches = None
-    if data:
-        from mmsb.engine.config import check_data_paths
-
+    if data_batch:
         check_data_paths(cfg, ('train_dataloader',))
+        cfg.train_dataloader.batch_size = data_batch
         batches = partial(_batches, Runner.build_dataloader(cfg.train_dataloader), model)
     return Workload(
         os.path.basename(name).removesuffix('.py'),

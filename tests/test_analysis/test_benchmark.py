@@ -143,7 +143,7 @@ def test_data_of_the_config(root, mini_coco, monkeypatch):
     pytest.importorskip('mmdet')
     monkeypatch.setenv('MMSB_COCO_ROOT', str(mini_coco))
     path = str(root / MINI['mmdet'])
-    result = next(benchmark([path], [Setting('training', data=True)], rounds=1, min_seconds=0))
+    result = next(benchmark([path], [Setting('training', 2, data=True)], rounds=1, min_seconds=0))
     assert list(result.networks[0].rounds[0]) == ['data', 'forward', 'backward', 'optimizer']
     assert table(result)[0][3:7] == ['data', 'forward', 'backward', 'optimizer']
 
