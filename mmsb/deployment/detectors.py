@@ -50,7 +50,9 @@ def is_plain_two_stage(model: nn.Module) -> bool:
         and roi.bbox_roi_extractor.roi_layers[0].pool_mode == 'avg'
         and not any(coder.use_box_type or coder.add_ctr_clamp for coder in coders)
         and all(
-            cfg.nms.get('type', 'nms') == 'nms' and cfg.nms.keys() <= {'type', 'iou_threshold'}
+            cfg.nms
+            and cfg.nms.get('type', 'nms') == 'nms'
+            and cfg.nms.keys() <= {'type', 'iou_threshold'}
             for cfg in (rpn.test_cfg, roi.test_cfg)
         )
     )
@@ -69,14 +71,13 @@ def detect(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """
     size = [int(side) for side in image.shape[2:]]
     features = model.extract_feat(image)
-    rois, regions = _align(
-        model.roi_head.bbox_roi_extractor, features, _proposals(model.rpn_head, features, size)
-    )
+    rois = _proposals(model.rpn_head, features, size)
+    regions = _align(model.roi_head.bbox_roi_extractor, features, rois)
     head, cfg = model.roi_head.bbox_head, model.roi_head.test_cfg
     logits, deltas = head(regions)
     scores = logits.softmax(1)[:, :-1]
-    # one box for each class, or one for all
-    boxes = _decode(head.bbox_coder, rois, deltas, size).unflatten(1, (-1, 4))
+    boxes = _decode(head.bbox_coder, rois, deltas, size)
+    boxes = boxes.reshape(-1, 1 if head.reg_class_agnostic else head.num_classes, 4)
     boxes = boxes.expand(-1, head.num_classes, -1)
     roi, label = (scores > cfg.score_thr).nonzero().unbind(1)
     boxes, scores = boxes[roi, label], scores[roi, label]
@@ -127,27 +128,27 @@ def _proposals(head: nn.Module, features: tuple[Tensor, ...], size: list[int]) -
     return boxes[_suppress(boxes, scores, level, cfg)]
 
 
-def _align(extractor: nn.Module, features, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """The boxes (R, 4), level after level, and their features (R, C, h, w)."""
+def _align(extractor: nn.Module, features, boxes: Tensor) -> Tensor:
+    """The features of boxes (R, 4), each from its level, (R, C, h, w)."""
     from torchvision.ops import roi_align
 
     layers = extractor.roi_layers
     rois = F.pad(boxes, (1, 0))  # of image 0
     levels = extractor.map_roi_levels(rois, len(layers))
-    parts, regions = [], []
+    # A level without boxes would be traced as always without: the others' are there, of no size.
+    regions = 0
     for i, layer in enumerate(layers):
-        parts.append(rois[(levels == i).nonzero()[:, 0]])
-        regions.append(
-            roi_align(
-                features[i],
-                parts[-1],
-                layer.output_size,
-                layer.spatial_scale,
-                layer.sampling_ratio,
-                layer.aligned,
-            )
+        own = levels == i
+        region = roi_align(
+            features[i],
+            rois * own[:, None],
+            layer.output_size,
+            layer.spatial_scale,
+            layer.sampling_ratio,
+            layer.aligned,
         )
-    return torch.cat(parts)[:, 1:], torch.cat(regions)
+        regions = regions + region.masked_fill(~own[:, None, None, None], 0)
+    return regions
 
 
 def _decode(coder, boxes: Tensor, deltas: Tensor, size: list[int]) -> Tensor:

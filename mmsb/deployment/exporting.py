@@ -40,10 +40,6 @@ RAW_OUTPUTS = (
     'boxes, second stage and non-maximum suppression are not (of a plain two-stage detector they '
     'are, as ONNX, for single images of one size)'
 )
-NOTHING_FOUND = (
-    'the detector finds nothing in the random image that the file was compared on: compare the two '
-    'on an image of yours'
-)
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Exported:
         path: The file.
         metadata: What it says of itself.
         checks: What it was compared on.
-        note: What it leaves out or was not compared on; None for nothing.
+        note: What it leaves out; None for nothing.
     """
 
     path: Path
@@ -149,6 +145,11 @@ def export(
             f'the model cannot run on {batch} x 3 x {height} x {width} '
             f'({str(error).strip().splitlines()[0]})'
         ) from error
+    if kind == 'boxes' and not len(outputs['boxes']):  # it would be traced as always finding none
+        raise UserError(
+            'the detector finds nothing in a random image, with which it is exported: lower its '
+            'threshold, as by --cfg-options model.test_cfg.rcnn.score_thr=0.001'
+        )
     names = list(outputs)
     metadata = _metadata(cfg, model, images, dynamic, names, classes)
 
@@ -183,10 +184,7 @@ def export(
                 f'{worst.relative:.1e} of its largest value on {_times(worst.shape)}, more than '
                 f'{TOLERANCE:g}; nothing was written'
             )
-    note = RAW_OUTPUTS if kind == 'mmdet' else None
-    if kind == 'boxes' and not len(outputs['boxes']):
-        note = NOTHING_FOUND
-    return Exported(out, metadata, checks, note)
+    return Exported(out, metadata, checks, RAW_OUTPUTS if kind == 'mmdet' else None)
 
 
 def read_config(path: str, cfg_options: dict | None = None) -> Config:
