@@ -50,8 +50,10 @@ def evaluate(
     )
     cfg.load_from = cfg.model.backbone.init_cfg = None
     with tempfile.TemporaryDirectory() as folder, explained_errors(cfg):
-        # mmengine names what it makes once a process by the second: two tests could share a folder
+        # What mmengine keeps by name goes on writing to the folder of a test before.
         cfg.work_dir, cfg.experiment_name = folder, os.path.basename(folder)
+        if cfg.get('visualizer'):
+            cfg.visualizer.name = cfg.experiment_name
         runner = build_runner(cfg)
         _replace_network(runner.model, exported)
         with explained_data_errors(cfg.test_dataloader):
