@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every figure of docs/performance.md for a CPU, in a quarter of an hour: benchmarks/cpu_all.sh [DIR].
+# Every figure of docs/performance.md for a CPU, in about ten minutes: benchmarks/cpu_all.sh [DIR].
 # PYTHON: the interpreter (default python).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,16 +8,16 @@ PYTHON="${PYTHON:-python}"
 run() { "$PYTHON" tools/analysis_tools/benchmark.py --device cpu --out "$OUT" "$@"; }
 
 "$PYTHON" tools/analysis_tools/roofline.py --device cpu
-for i in 1 2 3; do run --preset headline --mode inference --rounds 20 --name "inference_$i"; done
-run --preset headline --mode training --rounds 7 --name training
-run --preset paper --layout nhwc --rounds 7
-run --preset resolution --rounds 4
-run --preset batch --batch 1 4 16 --rounds 7
-run --preset settings --rounds 5
-run --preset detector --mode inference --batch 1 --rounds 5
-run --preset segmentor --rounds 3
+for i in 1 2 3; do run --preset headline --mode inference --rounds 14 --name "inference_$i"; done
+run --preset headline --mode training --rounds 4 --name training
+run --preset paper --layout nhwc --rounds 5
+run --preset resolution --rounds 3
+run --preset batch --batch 1 4 16 --rounds 5
+run --preset settings --rounds 4
+run --preset detector --mode inference --batch 1 --rounds 3
+run --preset segmentor --rounds 2
 
 # images of 480 to 640 pixels in COCO's layout, which the config enlarges to 800 and more
 export MMSB_COCO_ROOT=work_dirs/benchmark_coco
 "$PYTHON" tools/dataset_tools/make_mini_coco.py "$MMSB_COCO_ROOT" --train 32 --val 1 --size 480 640
-run --preset training-split --batch 2 --rounds 3
+run --preset training-split --batch 2 --rounds 2

@@ -17,6 +17,7 @@ from mmsb.analysis.workloads import NETWORKS
 
 # The paper's row of a network: Top-1 and images a second, of its Tables 8 and 9.
 PAPER = {row.same_as or (row.table, row.row): row for row in PRINTED if row.throughput}
+PAPER_SHAPE = (224, 224)
 GREY, BLUE, ORANGE = '#7f7f7f', '#1f77b4', '#d95f02'
 
 
@@ -37,7 +38,8 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     setting, networks = comparison.setting, comparison.networks
     parts = [part for part in ('data', *PARTS[setting.mode]) if part in networks[0].rounds[0]]
     parts = parts if len(parts) > 1 else []
-    printed = setting.mode == 'inference' and any(paper_ratio(n.name) for n in networks)
+    printed = setting.mode == 'inference' and setting.shape == PAPER_SHAPE
+    printed = printed and any(paper_ratio(network.name) for network in networks)
     memory = all(network.memory for network in networks)
     head = ['network', 'M params', 'ms', *parts]
     head += ['images/s', 'ratio', 'quartiles', *['paper'] * printed, *['MiB', 'memory'] * memory]
