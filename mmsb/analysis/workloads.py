@@ -10,7 +10,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -96,24 +96,25 @@ def build_workload(name: str, data_batch: int | None = None) -> Workload:
     if scope not in TOOLBOX_INPUTS:
         raise UserError(f'{name} describes no classifier, detector or segmentor')
     check_toolbox(scope)
-    init_default_scope(scope)
-    model = MODELS.build(cfg.model)
+    loader = None
+    if data_batch:
+        check_data_paths(cfg, ('train_dataloader',))
+        cfg.train_dataloader.batch_size = data_batch
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(cfg.model)
+        if data_batch:
+            loader = Runner.build_dataloader(cfg.train_dataloader)
 
     def loss(images, targets):
         return model.parse_losses(model(images, targets, mode='loss'))[0]
 
-    batches = None
-    if data_batch:
-        check_data_paths(cfg, ('train_dataloader',))
-        cfg.train_dataloader.batch_size = data_batch
-        batches = partial(_batches, Runner.build_dataloader(cfg.train_dataloader), model)
     return Workload(
         os.path.basename(name).removesuffix('.py'),
         model,
         TOOLBOX_INPUTS[scope],
         partial(model, mode='predict'),
         loss,
-        batches,
+        loader and partial(_batches, loader, model),
     )
 
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 from argparse import Namespace
 
+from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
 from mmsb.deployment.exporting import read_config
@@ -54,11 +55,14 @@ def evaluate(
         cfg.work_dir, cfg.experiment_name = folder, os.path.basename(folder)
         if cfg.get('visualizer'):
             cfg.visualizer.name = cfg.experiment_name
-        runner = build_runner(cfg)
-        _replace_network(runner.model, exported)
-        with explained_data_errors(cfg.test_dataloader):
-            runner.test_loop  # noqa: B018 (a property that builds the data set)
-        return runner.test()
+        try:
+            runner = build_runner(cfg)
+            _replace_network(runner.model, exported)
+            with explained_data_errors(cfg.test_dataloader):
+                runner.test_loop  # noqa: B018 (a property that builds the data set)
+            return runner.test()
+        finally:  # the latest made is what hooks of later runs take for theirs
+            Visualizer._instance_dict.pop(cfg.experiment_name, None)
 
 
 def _replace_network(model: nn.Module, exported: OnnxModel) -> None:
