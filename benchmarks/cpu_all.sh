@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every figure of docs/performance.md for a CPU, in about ten minutes: benchmarks/cpu_all.sh [DIR].
+# Every figure of docs/performance.md for a CPU, in a quarter of an hour: benchmarks/cpu_all.sh [DIR].
 # PYTHON: the interpreter (default python).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
