@@ -4,15 +4,13 @@ import json
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 
 from mmsb.deployment.detectors import OUTPUTS, detect, in_order_of, is_plain_two_stage
 from mmsb.deployment.exporting import export
 from mmsb.deployment.quantizing import quantize
 from mmsb.deployment.runtime import OnnxModel
 from tests.conftest import MINI_SB, ROOT, assert_one_line
-from tests.weights import randomise
+from tests.weights import build_randomised
 
 pytest.importorskip('mmdet')
 SHAPE = (96, 128)
@@ -20,15 +18,8 @@ SHAPE = (96, 128)
 
 def build(**options):
     """The mini detector, whose weights all say something, with settings by their path."""
-    cfg = Config.fromfile(ROOT / MINI_SB)
-    cfg.merge_from_dict(options)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(cfg.model)
-    randomise(model)
-    with torch.no_grad():  # keeps the features of order one, and so the scores apart
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight *= 2.5 / weight[0].numel() ** 0.5
+    model = build_randomised(ROOT / MINI_SB, 2.5, options)
+    with torch.no_grad():
         model.roi_head.bbox_head.fc_cls.bias[:8] += 2  # of several classes
     return model.float().eval()
 

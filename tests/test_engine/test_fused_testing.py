@@ -4,36 +4,21 @@ import copy
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 
 from mmsb.engine import runner
 from mmsb.engine.arguments import parse_test_args
 from mmsb.models import fuse_spatial_bias
 from tests.conftest import MINI_SB, TINY
-from tests.weights import randomise
+from tests.weights import build_randomised
 
 SEGMENTOR = 'configs/mini/fpn_sb_r18_mini_ade20k.py'
-
-
-def build(path):
-    """A config's model whose weights and norms all say something."""
-    cfg = Config.fromfile(path)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(cfg.model)
-    randomise(model)
-    with torch.no_grad():  # keeps the features of order one, and so the scores apart
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight *= 3 / weight[0].numel() ** 0.5
-    return model.eval()
 
 
 def test_detector(root):
     pytest.importorskip('mmdet')
     from mmdet.structures import DetDataSample
 
-    model = build(root / MINI_SB)
+    model = build_randomised(root / MINI_SB, gain=3)
     shape = (96, 128)
     info = dict(img_shape=shape, ori_shape=shape, batch_input_shape=shape, scale_factor=(1, 1))
     image = torch.randn(2, 3, *shape, dtype=torch.float64)
@@ -53,7 +38,7 @@ def test_detector(root):
 
 def test_segmentor(root):
     pytest.importorskip('mmseg')
-    model = build(root / SEGMENTOR)
+    model = build_randomised(root / SEGMENTOR, gain=3)
     image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     info = [dict(img_shape=(64, 96))]
     with torch.no_grad():
@@ -66,7 +51,7 @@ def test_segmentor(root):
 def test_the_flag_fuses_the_loaded_weights(root, mini_coco, tmp_path, monkeypatch):
     pytest.importorskip('mmdet')
     monkeypatch.setenv('MMSB_COCO_ROOT', str(mini_coco))
-    model = build(root / MINI_SB).float()
+    model = build_randomised(root / MINI_SB, gain=3).float()
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'sb.pth')
     tested = []
     fuse = runner.fuse_spatial_bias
