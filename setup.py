@@ -55,6 +55,7 @@ setup(
         'onedl': requirements('onedl'),
         'openmmlab': requirements('openmmlab'),
         'deploy': requirements('deploy'),
+        'visualization': requirements('visualization'),
         'tests': requirements('tests'),
     },
     cmdclass={'build_py': BuildWithMim},

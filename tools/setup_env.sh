@@ -31,7 +31,7 @@ else
 fi
 
 STAMP="$VENV/.installed"
-WANTED="$(cat requirements/"$STACK".* requirements/deploy.txt requirements/tests.txt setup.py model-index.yml | cksum) $(pwd)"
+WANTED="$(cat requirements/"$STACK".* requirements/{deploy,visualization,tests}.txt setup.py model-index.yml | cksum) $(pwd)"
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$WANTED" ]; then exit 0; fi
 
 FREE=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
@@ -65,7 +65,8 @@ echo "Setting up $VENV ($STACK, $("$PYTHON" --version)): a few GB, once ..."
 rm -f "$STAMP"
 step "$UV" venv -q --clear --python "$PYTHON" "$VENV"
 step "$UV" pip install --python "$VENV/bin/python" -c "requirements/$STACK.lock" \
-  -r "requirements/$STACK.txt" -r requirements/deploy.txt -r requirements/tests.txt
+  -r "requirements/$STACK.txt" -r requirements/deploy.txt \
+  -r requirements/visualization.txt -r requirements/tests.txt
 step "$UV" pip install -q --python "$VENV/bin/python" --no-deps -e .
 "$VENV/bin/python" -m mmsb.check_env || fail "the environment is not whole (see above)"
 echo "$WANTED" > "$STAMP"
