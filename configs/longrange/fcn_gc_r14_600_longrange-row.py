@@ -1,0 +1,8 @@
+# Global context before the shortcut of every block; task 'row'.
+_base_ = './fcn_r14_600_longrange-row.py'
+
+model = dict(
+    backbone=dict(
+        plugins=[dict(cfg=dict(type='ContextBlock', ratio=1 / 16), position='after_conv3')]
+    ),
+)
