@@ -1,5 +1,5 @@
-# The baseline of the stages' ablation (as Table 1): three stages of one bottleneck, all at stride 1,
-# of 32, 64 and 128 channels; a receptive field of 9 x 9 pixels. Task 'row'.
+# The baseline of the ablation of stages (as Table 1): three stages of one bottleneck, all at stride
+# 1, of 32, 64 and 128 channels; a receptive field of 9 x 9 pixels. Task 'row'.
 _base_ = './fcn_r14_600_longrange-row.py'
 
 model = dict(
