@@ -19,7 +19,7 @@ NAMES = {
     'train on 8': r'^tools/dist_train\.sh \S+ 8',
     'test sb': r'^tools/dist_test\.sh',
     'draw predictions': r'^python tools/test\.py',
-    'three seeds': r'^python tools/train_seeds\.py',
+    'three seeds': r'train_seeds\.py configs/cifar100',
     'node 0': r'^NNODES=2 NODE_RANK=0',
     'node 1': r'^NNODES=2 NODE_RANK=1',
     'slurm train': r'slurm_train\.sh',
@@ -39,6 +39,8 @@ NAMES = {
     'export': r'deployment/export\.py',
     'quantize': r'deployment/quantize\.py',
     'test onnx': r'deployment/test\.py',
+    'train long-range': r'train_seeds\.py configs/longrange',
+    'long-range report': r'longrange_report\.py',
     'benchmark paper': r'benchmark\.py --preset paper',
     'benchmark': r'benchmark\.py ResNet',
 }

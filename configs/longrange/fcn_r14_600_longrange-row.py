@@ -6,5 +6,8 @@ _base_ = [
     '../_base_/runtimes/segmentation.py',
 ]
 
-default_hooks = dict(checkpoint=dict(interval=600))
+# weights alone: the state of mmengine's OneCycleLR is pickled code, which is not loaded
+default_hooks = dict(
+    checkpoint=dict(interval=600, save_optimizer=False, save_param_scheduler=False)
+)
 custom_hooks = [dict(type='mmsb.ChannelsLastHook')]

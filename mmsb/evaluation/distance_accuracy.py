@@ -30,8 +30,8 @@ class DistanceAccuracy(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Counts a batch's labelled pixels, and those labelled right, in each range."""
         for sample in data_samples:
-            truth = sample['gt_sem_seg']['data'].cpu().numpy().squeeze()
-            predicted = sample['pred_sem_seg']['data'].cpu().numpy().squeeze()
+            truth = sample['gt_sem_seg']['data'][0].cpu().numpy()
+            predicted = sample['pred_sem_seg']['data'][0].cpu().numpy()
             labelled = truth != IGNORED
             ranges = (sample['key_distance'][labelled] // self.bin_width).astype(int)
             right = (predicted == truth)[labelled]

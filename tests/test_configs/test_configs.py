@@ -54,7 +54,12 @@ def test_loads_and_builds(path):
     models = importlib.import_module(f'{cfg.default_scope}.registry').MODELS
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device(device):
         model = models.build(cfg.model)
-    channels = [model.head.in_channels] if hasattr(model, 'head') else model.neck.in_channels
+    if hasattr(model, 'head'):
+        channels = [model.head.in_channels]
+    elif model.with_neck:
+        channels = model.neck.in_channels
+    else:
+        channels = [model.decode_head.in_channels]
     names = [model.backbone.res_layers[i] for i in model.backbone.out_indices]
     blocks = [getattr(model.backbone, name)[-1] for name in names]
     last = [getattr(block, 'conv3', None) or block.conv2 for block in blocks]
@@ -79,9 +84,11 @@ def test_loads_and_builds(path):
 
 
 def baseline_of(path: str) -> Path:
-    """sb_ left out, and what only it has settings of: -s12-size10, -grow."""
+    """sb_ left out, and what only it has settings of: -s12-size10, -add, -grow."""
     folder, name = Path(path).parent, Path(path).name
     name = re.sub('-(grow|pretrained)', '', name.removeprefix('sb_').replace('_sb_', '_'))
+    if folder.name == 'longrange':
+        name = re.sub('(r1[14])-[^_]*', r'\1', name)
     if folder.name in ('cifar100', 'imagenet'):
         name = re.sub('-s[^_]*', '', name, count=1)
     if folder.name == 'imagenet':
