@@ -1,6 +1,8 @@
-# Squeeze-and-excitation before the shortcut of every block; task 'row'.
+# Squeeze-and-excitation, 16 hidden channels, before the shortcut of every block; task 'row'.
 _base_ = './fcn_r14_600_longrange-row.py'
 
 model = dict(
-    backbone=dict(plugins=[dict(cfg=dict(type='mmsb.SqueezeExcitation'), position='after_conv3')]),
+    backbone=dict(
+        plugins=[dict(cfg=dict(type='mmsb.SqueezeExcitation', ratio=4), position='after_conv3')]
+    ),
 )
