@@ -96,5 +96,15 @@ def test_onnx(tmp_path):
     assert_one_line(lambda: exported(torch.cat(images(2))), 'takes one image at a time, not 2')
     assert_one_line(lambda: quantize(path, 'fp16'), 'boxes, which need float32')
     assert_one_line(lambda: write(2.0), 'finds nothing in a random image')
+    # traced on an image where it finds something, run on one where it does not
+    plain = torch.zeros(1, 3, *SHAPE)
+    threshold = predict(model, plain)[1].max().item() + 1e-3
+    assert write(threshold).note is None
+    assert [len(found) for found in OnnxModel(path)(plain)] == [0, 0, 0]
+    model.roi_head.test_cfg.score_thr = threshold
+    wanted = [predict(model, 4 * image) for image in images(3)]
+    assert max(len(boxes) for boxes, _, _ in wanted)
+    for image, of_image in zip(images(3), wanted, strict=True):
+        assert_same(OnnxModel(path)(4 * image), of_image)
     model.roi_head.test_cfg.nms = dict(type='soft_nms', iou_threshold=0.5)
     assert not is_plain_two_stage(model)
