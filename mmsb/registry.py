@@ -1,13 +1,20 @@
 """mmsb's registries, and registration of models in mmengine's root beside them."""
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='mmsb', locations=['mmsb.models'])
 DATASETS = Registry(
-    'dataset', parent=ROOT_DATASETS, scope='mmsb', locations=['mmsb.datasets.cifar100']
+    'dataset',
+    parent=ROOT_DATASETS,
+    scope='mmsb',
+    locations=['mmsb.datasets.cifar100', 'mmsb.datasets.ood'],
+)
+METRICS = Registry(
+    'metric', parent=ROOT_METRICS, scope='mmsb', locations=['mmsb.evaluation.ood_metric']
 )
 TRANSFORMS = Registry(
     'transform', parent=ROOT_TRANSFORMS, scope='mmsb', locations=['mmsb.datasets.transforms']

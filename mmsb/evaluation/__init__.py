@@ -1,0 +1,1 @@
+"""Measuring trained models beyond the toolboxes' own metrics."""
