@@ -39,7 +39,7 @@ def trials(dataset, count):
 
 
 def make_mini_ood(root, datasets=DATASETS, count=4, humans=3, side=32, seed=0):
-    """Draws noise in the layout of the benchmark, and answers it at random, right more often.
+    """Draws coloured noise in the layout of the benchmark; humans answer right more often than not.
 
     Returns:
         The root, of ``datasets`` and ``raw-data``.
@@ -54,7 +54,8 @@ def make_mini_ood(root, datasets=DATASETS, count=4, humans=3, side=32, seed=0):
                 name = f'{trial:04}_xx_dnn_{condition}_{category}_00_{image}'
                 path = root / 'datasets' / dataset / 'dnn' / 'session-1' / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), rng.integers(0, 256, (side, side, 3), np.uint8))
+            colour, noise = rng.integers(0, 206, 3), rng.integers(0, 50, (side, side, 3))
+            cv2.imwrite(str(path), (colour + noise).astype(np.uint8))
         for human in range(1, humans + 1):
             rows = []
             for number, n in enumerate(rng.permutation(len(found)), 1):

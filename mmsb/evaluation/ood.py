@@ -232,8 +232,8 @@ def _counted(dataset: str, observer: str, responses: Responses) -> Trials:
         trials[key][name] = response == category
     if twice:
         raise UserError(
-            f'{dataset}: {observer} has {len(twice)} responses to images that have one already '
-            f'({_some(twice)}): keep one file for each session'
+            f'{dataset}: {observer} answered {len(twice)} images more than once ({_some(twice)}): '
+            'keep one file for each session'
         )
     if empty := [condition for condition, found in trials.items() if not found]:
         raise UserError(
