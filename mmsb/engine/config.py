@@ -130,7 +130,7 @@ def apply_test_args(cfg: Config, args: Namespace) -> None:
 
 def name_responses(cfg: Config) -> None:
     """Lets ``OODMetric`` write responses to the work directory, under the config's name."""
-    metrics = cfg.test_evaluator
+    metrics = cfg.get('test_evaluator') or []
     for metric in [metrics] if isinstance(metrics, dict) else metrics:
         if kind_of(metric) == 'OODMetric':
             metric.setdefault('out_dir', os.path.join(cfg.work_dir, 'responses'))
