@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,8 @@ class OODDataset(BaseDataset):
     Args:
         **kwargs: mmengine's arguments: ``data_root``, ``pipeline``, ... The pipeline has
             ``img_path`` (str) and ``ood`` (dict: dataset, session, trial, condition, category) to
-            begin with; :class:`mmsb.evaluation.ood_metric.OODMetric` reads both.
+            begin with; :class:`mmsb.evaluation.ood_metric.OODMetric` reads both, and before a test
+            ``metainfo['images']``, data set -> rows of condition, file name and category.
 
     Raises:
         UserError: None of the data sets is there, or one is in another layout.
@@ -55,7 +57,14 @@ class OODDataset(BaseDataset):
                 'current',
                 logging.WARNING,
             )
-        return [item for name in names for item in _items(root / name)]
+        items = [item for name in names for item in _items(root / name)]
+        images = {}
+        for item in items:
+            ood = item['ood']
+            row = (ood['condition'], os.path.basename(item['img_path']), ood['category'])
+            images.setdefault(ood['dataset'], []).append(row)
+        self._metainfo = dict(self._metainfo, images=images)
+        return items
 
 
 def _items(folder: Path) -> Iterator[dict]:

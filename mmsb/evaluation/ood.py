@@ -250,8 +250,8 @@ def _compare(dataset: str, name: str, human: str, trials: dict[str, Trials]) -> 
         missing = [i for key, shown in has.items() for i in sorted({*shown} - {*lacks[key]})]
         if missing:
             raise UserError(
-                f'{dataset}: {len(missing)} images that {who} saw have no response of {other} '
-                f'({_some(missing)}): both must have seen the same images under the same conditions'
+                f'{dataset}: {other} has no response to {len(missing)} images of {who} '
+                f'({_some(missing)}): both must see the same images under the same conditions'
             )
     rows = []
     for key, shown in own.items():

@@ -34,8 +34,8 @@ class OODMetric(BaseMetric):
         **kwargs: mmengine's arguments: ``collect_device``, ``prefix``.
 
     Raises:
-        UserError: The humans' responses cannot be read, the name is a human's, or, after the
-            responses were written, they are not of the images that the humans saw.
+        UserError: The humans' responses cannot be read, the name is a human's, or the data set's
+            images, seen before the test begins, are not those of the humans.
     """
 
     default_prefix = 'ood'
@@ -57,6 +57,18 @@ class OODMetric(BaseMetric):
                 'current',
                 logging.WARNING,
             )
+
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, meta: dict) -> None:
+        """Compares the images with the humans', before hours are spent on them."""
+        self._dataset_meta = meta
+        for dataset, rows in meta.get('images', {}).items():
+            conditions, images, categories = zip(*rows, strict=True)
+            self._score(dataset, Responses(conditions, images, categories, categories))
+
+    def _score(self, dataset: str, own: Responses) -> dict[str, float]:
+        observers = {**self.humans.get(dataset, {}), self.model: own}
+        return score(dataset, observers, [self.model])[self.model]
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Decides for a category of each image.
@@ -84,6 +96,5 @@ class OODMetric(BaseMetric):
         scores = []
         for dataset, found in by_dataset.items():
             own = Responses(*([result[key] for result in found] for key in Responses._fields))
-            observers = {**self.humans.get(dataset, {}), self.model: own}
-            scores += score(dataset, observers, [self.model]).values()
+            scores.append(self._score(dataset, own))
         return dict(average(scores), datasets=len(scores))

@@ -144,4 +144,4 @@ def test_the_tool(tool, humans, tmp_path):
     path.write_text('\n'.join(path.read_text().splitlines()[:-1]))
     code, error = tool(humans, out)
     assert code == 2 and error.count('\n') == 1
-    assert error.startswith('error: contrast: 1 images that subject-01 saw have no response of net')
+    assert error.startswith('error: contrast: net has no response to 1 images of subject-01')

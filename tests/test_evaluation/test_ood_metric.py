@@ -1,6 +1,7 @@
 """The miniature benchmark through the whole of tools/test.py, in one process and two."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -175,10 +176,20 @@ def test_order_and_batches_do_not_matter(tmp_path):
     assert 'ood/error_consistency' in results[0][0]
 
 
-def test_images_that_the_humans_did_not_see(tmp_path):
+def test_other_images_than_the_humans_are_refused_before_the_test(root, checkpoint, tmp_path):
+    shutil.copytree(root, tmp_path / 'data')
+    next((tmp_path / 'data/datasets/contrast').rglob('*_dnn_c10_*.png')).unlink()
+    assert_one_line(
+        lambda: run_on(tmp_path / 'data', checkpoint, tmp_path / 'work'),
+        'contrast: sb-resnet50-ood has no response to 1 images of subject-01 (n02',
+    )
+    assert not (tmp_path / 'work/responses').exists()
+
+
+def test_responses_that_are_not_whole_are_kept(tmp_path):
     metric = OODMetric(str(humans(tmp_path / 'humans')), out_dir=str(tmp_path / 'out'))
     metric.process({}, list(samples())[:-2])
-    message = 'sketch: 2 images that subject-01 saw have no response of model (19.png, 20.png)'
+    message = 'sketch: model has no response to 2 images of subject-01 (19.png, 20.png)'
     assert_one_line(lambda: metric.evaluate(18), message)
     assert len(list((tmp_path / 'out').rglob('*.csv'))) == 2  # what was answered is kept
 

@@ -196,11 +196,11 @@ def test_unmatched_images_are_counted_and_named():
     human, more = sketches(1, 1), sketches(1, 1, 0, 0, 0, 0)
     assert_one_line(
         lambda: score('sketch', {'model': human, 'subject-01': more}),
-        'sketch: 4 images that subject-01 saw have no response of model (2.png, 3.png, 4.png, ...)',
+        'sketch: model has no response to 4 images of subject-01 (2.png, 3.png, 4.png, ...)',
     )
     assert_one_line(
         lambda: score('sketch', {'model': more, 'subject-01': human}, ['model']),
-        'sketch: 4 images that model saw have no response of subject-01 (2.png',
+        'sketch: subject-01 has no response to 4 images of model (2.png',
     )
 
 
@@ -209,7 +209,7 @@ def test_the_same_image_under_another_condition_is_unmatched():
     turned = [('90', rows[1][1], 'dog', 'dog'), ('180', rows[0][1], 'dog', 'dog'), rows[2]]
     assert_one_line(
         lambda: score('rotation', {'m': responses(rows), 'subject-01': responses(turned)}),
-        'rotation: 2 images',
+        'rotation: m has no response to 2 images of subject-01',
     )
 
 
