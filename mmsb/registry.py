@@ -12,11 +12,14 @@ DATASETS = Registry(
     'dataset',
     parent=ROOT_DATASETS,
     scope='mmsb',
-    locations=['mmsb.datasets.cifar100', 'mmsb.datasets.longrange'],
+    locations=['mmsb.datasets.cifar100', 'mmsb.datasets.longrange', 'mmsb.datasets.ood'],
 )
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmsb', locations=['mmsb.engine.channels_last'])
 METRICS = Registry(
-    'metric', parent=ROOT_METRICS, scope='mmsb', locations=['mmsb.evaluation.distance_accuracy']
+    'metric',
+    parent=ROOT_METRICS,
+    scope='mmsb',
+    locations=['mmsb.evaluation.distance_accuracy', 'mmsb.evaluation.ood_metric'],
 )
 TRANSFORMS = Registry(
     'transform', parent=ROOT_TRANSFORMS, scope='mmsb', locations=['mmsb.datasets.transforms']

@@ -124,7 +124,17 @@ def apply_test_args(cfg: Config, args: Namespace) -> None:
         enable_visualization(cfg, args)
     if args.tta:
         enable_tta(cfg)
+    name_responses(cfg)
     set_dataloader_defaults(cfg, args, ('test_dataloader',))
+
+
+def name_responses(cfg: Config) -> None:
+    """Lets ``OODMetric`` write responses to the work directory, under the config's name."""
+    metrics = cfg.get('test_evaluator') or []
+    for metric in [metrics] if isinstance(metrics, dict) else metrics:
+        if kind_of(metric) == 'OODMetric':
+            metric.setdefault('out_dir', os.path.join(cfg.work_dir, 'responses'))
+            metric.setdefault('model', Path(cfg.filename).stem)
 
 
 def enable_amp(cfg: Config, dtype: str | None) -> None:

@@ -40,7 +40,7 @@ def differences(a: Config, b: Config) -> dict:
 
 @pytest.fixture(autouse=True)
 def default_root(monkeypatch):
-    for name in ('COCO', 'ADE20K', 'IMAGENET', 'CIFAR100'):
+    for name in ('COCO', 'ADE20K', 'IMAGENET', 'CIFAR100', 'OOD'):
         monkeypatch.delenv(f'MMSB_{name}_ROOT', raising=False)
 
 
