@@ -41,6 +41,8 @@ NAMES = {
     'test onnx': r'deployment/test\.py',
     'train long-range': r'train_seeds\.py configs/longrange',
     'long-range report': r'longrange_report\.py',
+    'test ood': r'^MMSB_OOD_ROOT=',
+    'ood report': r'ood_report\.py',
     'benchmark paper': r'benchmark\.py --preset paper',
     'benchmark': r'benchmark\.py ResNet',
 }

@@ -1,6 +1,7 @@
 """The miniature benchmark through the whole of tools/test.py, in one process and two."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mmsb.engine.arguments import parse_test_args
 from mmsb.evaluation.ood import CATEGORIES, DATASETS, average
 from mmsb.evaluation.ood_csv import read_responses
 from mmsb.evaluation.ood_metric import OODMetric
+from tests import readme
 from tests.conftest import ROOT, assert_one_line
 from tests.ood import make_mini_ood
 from tests.weights import build_randomised
@@ -65,7 +67,9 @@ def checkpoint(network, tmp_path_factory):
 
 
 def run_on(root, checkpoint, work_dir, *flags):
-    """tools/test.py; the metrics."""
+    """README's tools/test.py; the metrics."""
+    variable, _, tool, config, _ = shlex.split(readme.command('test ood'))
+    assert (variable, tool, config) == ('MMSB_OOD_ROOT=model-vs-human', 'tools/test.py', CONFIG)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('MMSB_OOD_ROOT', str(root))
         args = [str(ROOT / CONFIG), str(checkpoint), '--work-dir', str(work_dir)]
