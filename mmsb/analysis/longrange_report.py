@@ -163,15 +163,16 @@ def _draw_distances(runs: Runs) -> Figure:
     for axes, task in zip(figure.subplots(1, 2, sharey=True), TASKS, strict=True):
         for bound in (CHANCE, POOLED) if task == 'row' else (CHANCE,):
             axes.axhline(bound, color='#bbbbbb', lw=1, ls='--')
-        for network, tasks in runs.items():
+        for n, (network, tasks) in enumerate(runs.items()):
             found = [record['last'] for _, record in tasks.get(task, [])]
             if not found:
                 continue
+            width = 0.5 + len(runs) - n  # those that are the same are seen behind each other
             title, colour = NETWORKS[network]
             ranges = [name for name in found[0] if name.endswith('px')]
             centres = [np.mean([int(n) for n in r.removesuffix('px').split('-')]) for r in ranges]
             values = np.array([[last[r] for r in ranges] for last in found])
-            axes.plot(centres, values.mean(0), color=colour, marker='o', ms=4, lw=1.8, label=title)
+            axes.plot(centres, values.mean(0), color=colour, lw=width, label=title)
             axes.fill_between(centres, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
         axes.set(
             title=f"task '{task}'", xlabel='distance from object to key (pixels)', ylim=(0, 104)
