@@ -129,7 +129,7 @@ def export(
         )
     use_weights(cfg, checkpoint)
     with explained_errors(cfg):
-        model, classes = _load(cfg, checkpoint)
+        model, classes = load_model(cfg, checkpoint)
     kind = 'backbone' if backbone else cfg.default_scope
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, height, width, generator=generator)
@@ -263,8 +263,19 @@ def _shape(cfg: Config, shape: Sequence[int] | None, divisor: int) -> tuple[int,
     return padded
 
 
-def _load(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] | None]:
-    """Builds the model with all its weights, and none from elsewhere; with its classes."""
+def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] | None]:
+    """Builds a config's model with all its weights, and none from elsewhere.
+
+    Args:
+        cfg: The config, after :func:`mmsb.engine.config.use_weights`.
+        checkpoint: A local file.
+
+    Returns:
+        The model, in evaluation mode, and the names of its classes where the file has them.
+
+    Raises:
+        UserError: The file is missing, damaged or of another model.
+    """
     content = load_checkpoint_file(checkpoint)
     state = content.get('state_dict', content) if isinstance(content, dict) else {}
     state = {key.removeprefix('module.'): value for key, value in state.items()}
