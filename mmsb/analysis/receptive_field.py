@@ -14,13 +14,16 @@ from pathlib import Path
 import mmcv
 import numpy as np
 import torch
+from mmengine.config import Config
 from rich.progress import track
 from torch import Tensor, nn
 
 from mmsb.analysis.backbones import load_backbone
 from mmsb.analysis.config_counts import input_shape
 from mmsb.analysis.page import NONE
+from mmsb.engine.config import innermost_dataset
 from mmsb.engine.inference import find_images
+from mmsb.engine.inputs import read_image
 from mmsb.errors import UserError
 from mmsb.files import replacing
 
@@ -108,19 +111,18 @@ def receptive_fields(
     loaded = []
     for config, *checkpoint in networks:
         cfg, model = load_backbone(config, *checkpoint[:1], cfg_options=cfg_options, seed=seed)
-        size = size or math.ceil(min(input_shape(cfg)) / STEP) * STEP
+        if size is None:
+            size = math.ceil(min(input_shape(cfg)) / STEP) * STEP
         weights = '/'.join(Path(checkpoint[0]).with_suffix('').parts[-2:]) if checkpoint else ''
-        loaded.append((f'{Path(config).stem}, {weights or "untrained"}', model))
+        loaded.append((f'{Path(config).stem}, {weights or "untrained"}', cfg, model))
         _stage_modules(model.backbone, stages)
     if size < 1:
         raise UserError(f'--size {size}: give the side of the images in pixels')
-    noise = torch.randn(
-        NOISE_IMAGES, 3, size, size, generator=torch.Generator().manual_seed(seed)
-    )
+    noise = torch.randn(NOISE_IMAGES, 3, size, size, generator=torch.Generator().manual_seed(seed))
     pictures = [_square_image(path, size) for path in find_images(images)]
     fields = []
-    for name, model in loaded:
-        inputs = [_normalised(model, picture) for picture in pictures] or noise.split(1)
+    for name, cfg, model in loaded:
+        inputs = [normalised(cfg, model, picture) for picture in pictures] or noise.split(1)
         inputs = track(inputs, description=name, disable=not sys.stderr.isatty())
         found = effective_fields(model.backbone, inputs, stages, seed=seed)
         for stage, (contribution, centre) in found.items():
@@ -369,14 +371,12 @@ def _stage_modules(backbone: nn.Module, stages: Sequence[int] | None) -> dict[in
         if not 1 <= stage <= len(names):
             raise UserError(f'stage {stage} does not exist: the stages are 1 to {len(names)}')
     chosen = sorted(set(stages or range(1, len(names) + 1)))
-    return {stage: getattr(backbone, names[stage - 1]) for stage in chosen}
+    return {stage: backbone.get_submodule(names[stage - 1]) for stage in chosen}
 
 
 def _square_image(path: Path, size: int) -> np.ndarray:
     """The middle of an image, BGR, (size, size, 3)."""
-    picture = mmcv.imread(str(path))
-    if picture is None:
-        raise UserError(f'image {path} cannot be read: repair or leave it out')
+    picture = read_image(path)
     scale = size / min(picture.shape[:2])
     height, width = (max(size, round(side * scale)) for side in picture.shape[:2])
     picture = mmcv.imresize(picture, (width, height))
@@ -384,6 +384,10 @@ def _square_image(path: Path, size: int) -> np.ndarray:
     return picture[top : top + size, left : left + size]
 
 
-def _normalised(model: nn.Module, picture: np.ndarray) -> Tensor:
-    image = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+def normalised(cfg: Config, model: nn.Module, picture: np.ndarray) -> Tensor:
+    """An image, BGR and (H, W, 3), as the model takes it: (1, 3, H, W)."""
+    steps = innermost_dataset(cfg.test_dataloader.dataset).pipeline
+    if not any('LoadImage' in step['type'] for step in steps):
+        picture = picture[..., ::-1]  # CIFAR's data set holds RGB, and the model expects it
+    image = torch.from_numpy(picture.transpose(2, 0, 1).copy())
     return model.data_preprocessor(dict(inputs=[image], data_samples=None), False)['inputs']
