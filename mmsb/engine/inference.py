@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from rich.progress import track
 
 from mmsb.engine.config import check_config_path, check_toolbox, use_weights
+from mmsb.engine.inputs import read_image
 from mmsb.engine.runner import explained_errors
 from mmsb.errors import UserError
 
@@ -45,6 +46,16 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         else:
             images.append(path)
     return images
+
+
+def output_paths(images: Sequence[Path], out_dir: str | os.PathLike) -> dict[Path, Path]:
+    """Where what is drawn of images goes: NAME.png, and NAME_2.png where a name comes again."""
+    used, outs = Counter(), {}
+    for path in dict.fromkeys(images):
+        used[path.stem] += 1
+        again = f'_{used[path.stem]}' if used[path.stem] > 1 else ''
+        outs[path] = Path(out_dir) / f'{path.stem}{again}.png'
+    return outs
 
 
 def predict_images(
@@ -80,14 +91,10 @@ def predict_images(
     with explained_errors(cfg):
         predict = PREDICTORS[cfg.default_scope](cfg, checkpoint, device, min_score)
     os.makedirs(out_dir, exist_ok=True)
-    used = Counter()
+    outs = output_paths(images, out_dir)
     for path in track(images, description='predicting', disable=not sys.stderr.isatty()):
-        if mmcv.imread(str(path)) is None:
-            raise UserError(f'image {path} cannot be read: repair or leave it out')
-        used[path.stem] += 1
-        again = f'_{used[path.stem]}' if used[path.stem] > 1 else ''
-        out = Path(out_dir) / f'{path.stem}{again}.png'
-        yield path, out, predict(path, out)
+        read_image(path)
+        yield path, outs[path], predict(path, outs[path])
 
 
 def _detector(cfg: Config, checkpoint: str, device: str | None, min_score: float) -> Callable:

@@ -1,0 +1,69 @@
+"""Class activation maps of classifiers, detectors and segmentors, networks side by side."""
+
+import argparse
+
+from mmsb.analysis.cam import METHODS, explain_images
+from mmsb.engine import report_user_errors
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage='%(prog)s IMAGE [IMAGE ...] CONFIG CHECKPOINT [options]\n'
+        '       %(prog)s IMAGE [IMAGE ...] --network NAME CONFIG CHECKPOINT '
+        '[--network ...] [options]',
+    )
+    add = parser.add_argument
+    add('paths', nargs='+', metavar='IMAGE', help='images, or folders of them')
+    add(
+        '--network',
+        nargs=3,
+        action='append',
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+        help='a column of the sheet; again for each network',
+    )
+    add('--out-dir', default='cams', help='folder for the sheets, one an image; default cams')
+    add('--method', default='gradcam', help=f'{", ".join(METHODS)}; default gradcam')
+    add(
+        '--layers',
+        nargs='+',
+        default=(),
+        metavar='NAME',
+        help="a row each, as backbone.layer3; default the backbone's last stage",
+    )
+    add(
+        '--spatial-bias',
+        action='store_true',
+        help="in a block, the convolution's channels beside spatial bias's; --layers names the "
+        'blocks, as backbone.layer2.1; default the last of each stage',
+    )
+    add('--category', help='class to explain, by name or index; default what is predicted')
+    add('--score', type=float, default=0.3, help='lowest score of a box to explain; default 0.3')
+    args = parser.parse_args()
+    if args.network is None:
+        if len(args.paths) < 3:
+            parser.error('give images, a config and a checkpoint, or images and --network')
+        *args.paths, config, checkpoint = args.paths
+        args.network = [('network', config, checkpoint)]
+    return args
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    found = explain_images(
+        args.paths,
+        args.network,
+        args.out_dir,
+        args.method,
+        args.layers,
+        args.category,
+        args.score,
+        args.spatial_bias,
+    )
+    for path, out, line in found:
+        print(f'{path}: {line} -> {out or "no sheet"}')
+
+
+if __name__ == '__main__':
+    main()
