@@ -6,6 +6,7 @@ import logging
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
@@ -52,11 +53,13 @@ def load_backbone(
         torch.manual_seed(seed)
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         if checkpoint is None:
-            logging.disable(logging.INFO)  # mmengine would list every weight
+            logger = MMLogger.get_current_instance()
+            level = logger.level
+            logger.setLevel(logging.WARNING)  # it would list every weight
             try:
                 model.backbone.init_weights()
             finally:
-                logging.disable(logging.NOTSET)
+                logger.setLevel(level)
         else:
             state = _backbone_weights(checkpoint, model.backbone)
             model.backbone.load_state_dict(state, strict=False)

@@ -1,6 +1,7 @@
 """Effective receptive fields against kernels, the theoretical field and uniform maps."""
 
 import csv
+import logging
 import runpy
 import sys
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from torch import nn
 
 from mmsb.analysis.backbones import load_backbone
@@ -248,7 +250,10 @@ def test_weights(tmp_path):
         state = {k: v for k, v in state.items() if 'num_batches' not in k}  # torchvision's
         return dict(state, **{'fc.weight': torch.ones(2, 2)})
 
-    before = torch.get_rng_state()
+    before, logger, logged = torch.get_rng_state(), MMLogger.get_current_instance(), []
+    level, listener = logger.level, logging.Handler()
+    listener.emit = logged.append
+    logger.addHandler(listener)
     for change in (dict, backbone_alone):
         wanted = weights_of(config, path, change)
         _, model = load_backbone(config, str(path), NARROW)
@@ -258,7 +263,10 @@ def test_weights(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
     _, model = load_backbone(config, cfg_options=NARROW, seed=6)
     assert not torch.equal(model.backbone.conv1.weight, wanted['conv1.weight'])
-    # a plain ResNet's would be grown without a word
+    logger.removeHandler(listener)
+    assert logger.level == level  # mmengine would list every weight
+    assert not any('torch.Size' in record.getMessage() for record in logged)
+    # a plain ResNet's would be grown
     weights_of(str(ROOT / CLS[0]), path)
     assert_one_line(lambda: load_backbone(config, str(path), NARROW), 'of another network than')
     wanted = weights_of(config, path)
