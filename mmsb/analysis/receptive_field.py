@@ -307,6 +307,7 @@ def as_csv(fields: Sequence[Field]) -> str:
 def draw(fields: Sequence[Field]):
     """The fields as heat maps, a row a network and a column a stage, on one logarithmic scale.
 
+    Networks of one stage are set side by side instead.
     Each map is relative to its own largest contribution; pixels that contribute nothing are grey.
     Dashed is what the convolutions reach, dotted the square with 99 % of the contribution.
 
@@ -321,10 +322,12 @@ def draw(fields: Sequence[Field]):
 
     networks = list(dict.fromkeys(field.network for field in fields))
     stages = sorted({field.stage for field in fields})
-    shape = (len(networks), len(stages))
+    abreast = len(stages) == 1
+    shape = (1, len(networks)) if abreast else (len(networks), len(stages))
     figure = Figure((2.5 * shape[1] + 1.2, 2.75 * shape[0] + 0.4), 100, layout='constrained')
     FigureCanvasAgg(figure)
-    axes = figure.subplots(*shape, squeeze=False)
+    grid = figure.subplots(*shape, squeeze=False)
+    axes = grid.T if abreast else grid
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
@@ -349,11 +352,13 @@ def draw(fields: Sequence[Field]):
                 )  # fmt: skip
         line = f'99 % in {_percent(square and square[1])}, sees {_percent(field.nonzero)}'
         axis.set_xlabel(line, fontsize=8)
-    for axis, stage in zip(axes[0], stages, strict=True):
-        axis.set_title(f'stage {stage}', fontsize=10)
     for axis, name in zip(axes[:, 0], networks, strict=True):
-        axis.set_ylabel(name.replace(', ', '\n'), fontsize=9)
-    bar = figure.colorbar(picture, ax=axes, shrink=0.8, pad=0.01)
+        write = axis.set_title if abreast else axis.set_ylabel
+        write(name.replace(', ', '\n'), fontsize=9)
+    if not abreast:
+        for axis, stage in zip(axes[0], stages, strict=True):
+            axis.set_title(f'stage {stage}', fontsize=10)
+    bar = figure.colorbar(picture, ax=grid, shrink=0.8, pad=0.01)
     bar.set_label('contribution, over the largest', fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
