@@ -89,7 +89,14 @@ def test_the_stack_is_not_required():
 
 
 @pytest.mark.parametrize(
-    'name', ['install', 'install onedl', 'install openmmlab', 'install deploy']
+    'name',
+    [
+        'install',
+        'install onedl',
+        'install openmmlab',
+        'install deploy',
+        'install visualization',
+    ],
 )
 def test_readmes_installations_name_extras_that_exist(name):
     commands = dict(
@@ -97,6 +104,7 @@ def test_readmes_installations_name_extras_that_exist(name):
         **{'install onedl': readme.command('install onedl')},
         **{'install openmmlab': readme.command('install openmmlab')},
         **{'install deploy': readme.command('install deploy')},
+        **{'install visualization': readme.command('install visualization')},
     )
     *_, target = shlex.split(commands[name])
     extra = target.removeprefix('.').strip('[]')

@@ -3,6 +3,7 @@
 import csv
 import logging
 import runpy
+import shlex
 import sys
 
 import cv2
@@ -24,6 +25,7 @@ from mmsb.analysis.receptive_field import (
     table,
 )
 from mmsb.models import SBResNet, SBResNet_CIFAR, SKNet
+from tests import readme
 from tests.conftest import ROOT, assert_one_line
 from tests.weights import randomise
 
@@ -295,11 +297,11 @@ def test_tool(image, tmp_path, monkeypatch, capsys):
     checkpoint.parent.mkdir()
     weights_of(config, checkpoint)
     options = [f'{key}={value}' for key, value in NARROW.items()]
-    command = [config, checkpoint, '--beside', ROOT / CLS[1], '--stages', '3', '1', '--size', '64',
+    _, tool, _, flag, _ = shlex.split(readme.command('receptive field'))
+    command = [config, checkpoint, flag, ROOT / CLS[1], '--stages', '3', '1', '--size', '64',
                '--images', image[0], '--out', out, '--cfg-options', *options]  # fmt: skip
-    tool = str(ROOT / 'tools/analysis_tools/receptive_field.py')
     monkeypatch.setattr(sys, 'argv', [tool, *map(str, command)])
-    runpy.run_path(tool, run_name='__main__')
+    runpy.run_path(str(ROOT / tool), run_name='__main__')
     printed = capsys.readouterr().out
     assert printed.startswith('images, 64 x 64 pixels\nnetwork')
     with (out / 'receptive_field.csv').open() as file:

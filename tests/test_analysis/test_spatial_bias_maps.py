@@ -1,6 +1,7 @@
 """Maps of spatial bias against the layer called by hand, and the sheets that show them."""
 
 import runpy
+import shlex
 import sys
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 from mmsb.analysis.backbones import load_backbone
 from mmsb.analysis.spatial_bias_maps import blocks_with_maps, compute_maps, draw_images, sheet
 from mmsb.models import SBResNet, SBResNet_CIFAR, SBSKNet
+from tests import readme
 from tests.conftest import MINI_SB, ROOT, assert_one_line
 from tests.weights import randomise
 
@@ -134,10 +136,11 @@ def saved(tmp_path):
 def test_tool(images, saved, scope, monkeypatch, capsys, tmp_path):
     pytest.importorskip(scope)
     config, checkpoint = saved(CONFIGS[scope])
-    tool, out = str(ROOT / 'tools/visualization/vis_spatial_bias.py'), tmp_path / 'out'
-    command = [tool, images, config, checkpoint, '--out-dir', out, '--blocks', 'layer1.1']
+    _, tool, _, _, _, flag, *_ = shlex.split(readme.command('vis spatial bias'))
+    out = tmp_path / 'out'
+    command = [tool, images, config, checkpoint, '--out-dir', out, flag, 'layer1.1']
     monkeypatch.setattr(sys, 'argv', list(map(str, command)))
-    runpy.run_path(tool, run_name='__main__')
+    runpy.run_path(str(ROOT / tool), run_name='__main__')
     lines = capsys.readouterr().out.strip().split('\n')[-2:]
     assert lines == [
         f'{images}/{name}.png: maps of layer1.1 -> {out}/{name}.png' for name in ('high', 'wide')
