@@ -1,7 +1,7 @@
 """Class activation maps: what in an image a network's answer comes from (paper, Figs. 2 and 4).
 
-The maps are grad-cam's. This module says what they explain in each of the three tasks, and where in
-a block spatial bias and convolution are told apart.
+The maps are grad-cam's. This module says what they explain in each of the three tasks, and finds
+the layers, convolution and spatial bias of a block apart.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -101,19 +101,15 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Features to lay over the picture.
+    """A module whose output is laid over the picture.
 
     Attributes:
-        title: What to call them.
-        module: The module that makes them, or that reads them.
-        read: They are the module's input, not its output.
-        channels: Those of them to take.
+        title: What to call it.
+        module: The module.
     """
 
     title: str
     module: nn.Module
-    read: bool = False
-    channels: slice = field(default_factory=lambda: slice(None))
 
 
 @dataclass(frozen=True)
@@ -237,10 +233,9 @@ def find_layers(
     Args:
         network: The network.
         names: Names of modules. Of none, the last stage that the backbone hands on.
-        spatial_bias: The names are of blocks with spatial bias, of each of which two parts are
-            found: the convolution's channels and spatial bias's, as the next convolution reads
-            them, after the norm and ReLU that they share. Of no names, the last such block of
-            each stage.
+        spatial_bias: The names are of blocks with spatial bias, of each of which the two parts that
+            it concatenates are found, before the norm that they share (the paper's Eq. 1): the
+            convolution's output and the maps. Of no names, the last such block of each stage.
 
     Returns:
         The layers, two a block with ``spatial_bias``.
@@ -287,27 +282,22 @@ def _spatial_bias_parts(network: Network, names: Sequence[str]) -> list[Layer]:
     blocks = {
         name: module
         for name, module in network.model.named_modules()
-        if getattr(module, 'spatial_bias_at', 0) and module.fusion == 'concat'
+        if getattr(module, 'spatial_bias_at', 0)
     }
     if not blocks:
         raise UserError(
-            f'{network.name} has no block that concatenates spatial bias: leave --spatial-bias '
-            'out, or give a network with it'
+            f'{network.name} has no spatial bias: leave --spatial-bias out or give another network'
         )
     for name in names:
         if name not in blocks:
             raise UserError(
                 f'{network.name} has no block {name!r} with spatial bias, but {", ".join(blocks)}'
             )
-    names = names or {name.rpartition('.')[0]: name for name in blocks}.values()
     layers = []
-    for name in names:
-        block = blocks[name]
-        reader = block.get_submodule(block.widened_layers[1])
-        first = block.spatial_bias.num_channels
-        conv = f'{name.removeprefix("backbone.")}.conv{block.spatial_bias_at}'
-        layers.append(Layer(conv, reader, True, slice(None, -first)))
-        layers.append(Layer('spatial bias', reader, True, slice(-first, None)))
+    for name in names or {name.rpartition('.')[0]: name for name in blocks}.values():
+        block, conv = blocks[name], f'conv{blocks[name].spatial_bias_at}'
+        layers.append(Layer(f'{name.removeprefix("backbone.")}.{conv}', getattr(block, conv)))
+        layers.append(Layer('spatial bias', block.spatial_bias))
     return layers
 
 
@@ -322,23 +312,20 @@ class _Recorder:
     def __init__(self, model: nn.Module, layers: Sequence[Layer], most: int | None = None):
         self.model, self.layers, self.most = model, layers, most
         self.found = {}
-        self.handles = [self._watch(layer) for layer in layers]
-
-    def _watch(self, layer: Layer):
-        if layer.read:
-            return layer.module.register_forward_pre_hook(
-                lambda module, args: (self._keep(layer, args[0]), *args[1:])
+        self.handles = [
+            layer.module.register_forward_hook(
+                lambda module, args, output, layer=layer: self._keep(layer, output)
             )
-        return layer.module.register_forward_hook(
-            lambda module, args, output: self._keep(layer, output)
-        )
+            for layer in layers
+        ]
 
     def _keep(self, layer: Layer, features) -> Tensor:
         if not isinstance(features, Tensor) or features.ndim != 4:
             shape = ' x '.join(map(str, getattr(features, 'shape', ())))
+            what = shape or f'a {type(features).__name__}'
             raise UserError(
-                f'{layer.title} gives {shape or type(features).__name__}, not a map of batch x '
-                'channels x height x width: give another of --layers'
+                f'{layer.title} gives {what}, not a map of batch x channels x height x width: give '
+                'another of --layers'
             )
         if self.most and features[0, 0].numel() > self.most:
             raise UserError(
@@ -364,15 +351,11 @@ class _Recorder:
 
     @property
     def activations(self) -> list[Tensor]:
-        return [self.found[layer].detach()[:, layer.channels] for layer in self.layers]
+        return [self.found[layer] for layer in self.layers]
 
     @property
     def gradients(self) -> list[Tensor]:
-        grads = [self.found[layer].grad for layer in self.layers]
-        return [
-            torch.zeros_like(activation) if grad is None else grad[:, layer.channels]
-            for layer, grad, activation in zip(self.layers, grads, self.activations, strict=True)
-        ]
+        return [torch.zeros_like(x) if x.grad is None else x.grad for x in self.activations]
 
     def release(self) -> None:
         self.found = {}
@@ -428,7 +411,8 @@ def explain(
     most = MOST_POSITIONS if method in OF_ALL_POSITIONS else None
     recorder = cam.activations_and_grads = _Recorder(cam.model, layers, most)
     cam.target_layers = layers
-    cam.aggregate_multi_layers = lambda maps: maps  # a map a layer, not their mean
+    scale = cam.aggregate_multi_layers
+    cam.aggregate_multi_layers = lambda maps: [scale([heat]) for heat in maps]  # not their mean
     aims = []
 
     def aim(output) -> Tensor:
@@ -453,10 +437,9 @@ def explain(
         except NothingToExplainError as error:
             aims.append(Aim(x, str(error)))
     height, width = inputs.picture.shape[:2]
-    # grad-cam adds 1e-7 to what it divides by: a faint map's peak would be less than one
-    maps = [found[0, 0] / max(found.max(), np.finfo(np.float32).tiny) for found in maps]
-    maps = [found[:height, :width] if found.max() > found.min() else None for found in maps]
-    if all(found is None for found in maps):
+    maps = [heat[0, :height, :width] for heat in maps]
+    maps = [heat if heat.max() > heat.min() else None for heat in maps]
+    if all(heat is None for heat in maps):
         raise NothingToExplainError(
             f'{aims[0].text}: the map is the same all over, nothing in '
             f'{", ".join(layer.title for layer in layers)} speaks for it'
@@ -589,8 +572,8 @@ def draw_sheet(
         layers_a_row: How many of a network's layers stand side by side. Defaults to 1.
 
     Returns:
-        matplotlib.figure.Figure: The sheet. A panel's title says how much of the picture is above
-        half of the map's peak.
+        matplotlib.figure.Figure: The sheet. Colours are from 0 to a map's own peak; a panel's title
+        says how far its map spreads, by :func:`spread`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -598,7 +581,7 @@ def draw_sheet(
     rows = max(len(layers) for _, layers in columns) // layers_a_row
     width = 1 + len(columns) * layers_a_row
     aspect = max(e.picture.shape[0] / e.picture.shape[1] for e in found)
-    size = PANEL * width, (PANEL * aspect + 0.2) * rows + 0.2
+    size = PANEL * width, (PANEL * aspect + 0.35) * rows + 0.35
     figure = Figure(size, layout='constrained')
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, width, squeeze=False)
@@ -611,12 +594,28 @@ def draw_sheet(
             row, column = divmod(j, layers_a_row)
             axes = panels[row, 1 + i * layers_a_row + column]
             _draw_map(axes, explanation, heat)
-            share = 'no map' if heat is None else f'{(heat > 0.5).mean():.0%} over half'
-            lines = [f'{layer.title}, {share}']
+            far = 'no map' if heat is None else f'spread {spread(heat):.2f}'
+            lines = [f'{layer.title}, {far}']
             if j == 0:
                 lines.insert(0, textwrap.fill(f'{network.name}: {explanation.text}', 44))
             axes.set_title('\n'.join(lines), fontsize=FONT)
     return figure
+
+
+def spread(heat: np.ndarray) -> float:
+    """How far a map reaches: the RMS distance from its centre of mass, over that of a flat map.
+
+    Args:
+        heat: A map, (h, w), nowhere negative.
+
+    Returns:
+        0 for a single point, 1 for the same value all over, more for opposite corners.
+    """
+    height, width = heat.shape
+    y, x = np.mgrid[:height, :width]
+    share = heat / heat.sum(dtype=np.float64)
+    variance = sum((share * (z - (share * z).sum()) ** 2).sum() for z in (y, x))
+    return float(np.sqrt(variance / ((height**2 + width**2 - 2) / 12)))
 
 
 def _draw_map(axes, explanation: Explanation, heat: np.ndarray | None) -> None:
