@@ -2,6 +2,7 @@
 
 import importlib.util
 import runpy
+import shlex
 import sys
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from mmsb.analysis import cam
 from mmsb.analysis.cam import METHODS, Explanation, Layer, Network, explain, find_layers
 from mmsb.deployment.detectors import detect
 from mmsb.engine.inputs import Inputs
+from tests import readme
 from tests.conftest import MINI_SB, ROOT, assert_one_line
 from tests.weights import build_randomised
 
@@ -372,11 +374,13 @@ def files(tmp_path_factory):
 
 
 def run(monkeypatch, capsys, *args):
-    """The tool, in this process: its exit code and what it printed."""
+    """README's tool, in this process: its exit code and what it printed."""
+    _, tool, _, *flags = shlex.split(readme.command('vis cam'))
+    assert flags[::4] == ['--network'] * 2
     monkeypatch.setattr(sys, 'argv', ['vis_cam.py', *map(str, args)])
     code = 0
     try:
-        runpy.run_path(str(ROOT / 'tools/visualization/vis_cam.py'), run_name='__main__')
+        runpy.run_path(str(ROOT / tool), run_name='__main__')
     except SystemExit as error:
         code = error.code
     return code, *capsys.readouterr()
