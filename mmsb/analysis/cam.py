@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.registry import init_default_scope
 from rich.progress import track
 from torch import Tensor, nn
 
-from mmsb.deployment.exporting import load_model, read_config
 from mmsb.engine.config import use_weights
 from mmsb.engine.inference import find_images, output_paths
 from mmsb.engine.inputs import Inputs, load_inputs
+from mmsb.engine.models import load_model, read_config
 from mmsb.engine.runner import explained_errors
 from mmsb.errors import UserError
 from mmsb.files import replacing
@@ -481,6 +482,7 @@ def load_network(name: str, config: str, checkpoint: str) -> Network:
         UserError: A file is missing, or the checkpoint is of another model than the config.
     """
     cfg = read_config(config)
+    init_default_scope(cfg.default_scope)
     use_weights(cfg, checkpoint)
     with explained_errors(cfg):
         model, classes = load_model(cfg, checkpoint)

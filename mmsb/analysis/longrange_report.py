@@ -18,8 +18,8 @@ from mmengine.registry import DATASETS, DefaultScope, init_default_scope
 
 from mmsb.analysis.page import as_html, as_markdown, as_text, mean_and_spread
 from mmsb.datasets.longrange import CHANCE, IGNORED, PALETTE, POOLED, TASKS
-from mmsb.deployment.exporting import load_model
 from mmsb.engine.logs import read_log
+from mmsb.engine.models import load_model
 from mmsb.errors import UserError
 from mmsb.files import replacing
 

@@ -18,12 +18,12 @@ from mmengine.config import Config
 from rich.progress import track
 from torch import Tensor, nn
 
-from mmsb.analysis.backbones import load_backbone
 from mmsb.analysis.config_counts import input_shape
 from mmsb.analysis.page import NONE
 from mmsb.engine.config import innermost_dataset
 from mmsb.engine.inference import find_images
 from mmsb.engine.inputs import read_image
+from mmsb.engine.models import load_backbone
 from mmsb.errors import UserError
 from mmsb.files import replacing
 

@@ -11,9 +11,9 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from mmsb.analysis.backbones import load_backbone
 from mmsb.engine.inference import find_images, output_paths
 from mmsb.engine.inputs import load_inputs
+from mmsb.engine.models import load_backbone
 from mmsb.errors import UserError
 from mmsb.files import replacing
 from mmsb.models.backbones.sb_resnet import ResidualBlock

@@ -6,12 +6,13 @@ import os
 import tempfile
 from argparse import Namespace
 
+from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
-from mmsb.deployment.exporting import read_config
 from mmsb.deployment.runtime import OnnxModel
 from mmsb.engine.config import check_data_paths, set_dataloader_defaults
+from mmsb.engine.models import read_config
 from mmsb.engine.runner import build_runner, explained_data_errors, explained_errors
 from mmsb.errors import UserError
 
@@ -37,6 +38,7 @@ def evaluate(
             model, or takes images of another size than the data's.
     """
     cfg = read_config(config, cfg_options)
+    init_default_scope(cfg.default_scope)
     if cfg.default_scope == 'mmdet':
         raise UserError('of a detector no file is tested: give a classifier or segmentor')
     exported = OnnxModel(model)

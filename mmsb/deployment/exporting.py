@@ -16,17 +16,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 import mmsb
 from mmsb.analysis.config_counts import input_shape
-from mmsb.checkpoints.loading import load_checkpoint_file
 from mmsb.deployment.detectors import OUTPUTS, detect, in_order_of, is_plain_two_stage
 from mmsb.deployment.operators import ExportSafe
 from mmsb.deployment.runtime import OnnxModel, check_packages
-from mmsb.engine.config import check_config_path, check_toolbox, use_weights
+from mmsb.engine.config import use_weights
+from mmsb.engine.models import load_model, read_config
 from mmsb.engine.runner import explained_errors
 from mmsb.errors import UserError
 from mmsb.files import replacing
@@ -118,6 +117,7 @@ def export(
     if format == 'onnx':
         check_packages('onnx', 'onnxruntime')
     cfg = read_config(config, cfg_options)
+    init_default_scope(cfg.default_scope)
     divisor = _divisor(cfg)
     height, width = _shape(cfg, shape, divisor)
     if batch < 1:
@@ -187,27 +187,6 @@ def export(
     return Exported(out, metadata, checks, RAW_OUTPUTS if kind == 'mmdet' else None)
 
 
-def read_config(path: str, cfg_options: dict | None = None) -> Config:
-    """Reads a config of one of the toolboxes, which it imports.
-
-    Raises:
-        UserError: The config or its toolbox is missing, or it describes no model.
-    """
-    check_config_path(path)
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(cfg_options or {})
-    scope = cfg.get('default_scope')
-    if scope not in NETWORKS or 'backbone' not in cfg.get('model', {}):
-        raise UserError(
-            f'{path} describes no detector, segmentor or classifier: give a config to train'
-        )
-    if 'data_preprocessor' in cfg:  # as mmengine's runner merges it
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    check_toolbox(scope)
-    init_default_scope(scope)
-    return cfg
-
-
 def compare(
     eager: Callable[[Tensor], Sequence[Tensor]],
     run: Callable[[Tensor], Sequence[Tensor]],
@@ -261,37 +240,6 @@ def _shape(cfg: Config, shape: Sequence[int] | None, divisor: int) -> tuple[int,
             f'{divisor}; give --shape {padded[0]} {padded[1]}'
         )
     return padded
-
-
-def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] | None]:
-    """Builds a config's model with all its weights, and none from elsewhere.
-
-    Args:
-        cfg: The config, after :func:`mmsb.engine.config.use_weights`.
-        checkpoint: A local file.
-
-    Returns:
-        The model, in evaluation mode, and the names of its classes where the file has them.
-
-    Raises:
-        UserError: The file is missing, damaged or of another model.
-    """
-    content = load_checkpoint_file(checkpoint)
-    state = content.get('state_dict', content) if isinstance(content, dict) else {}
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
-    model = MODELS.build(cfg.model)
-    wanted = model.state_dict()
-    # Compared before loading, which grows a plain ResNet into one with spatial bias.
-    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
-    wrong += [key for key in state if key not in wanted]
-    if wrong:
-        raise UserError(
-            f'checkpoint {checkpoint} is of another model than the config: {len(wrong)} weights '
-            f'differ or are missing, as {wrong[0]}'
-        )
-    model.load_state_dict(state)
-    meta = content.get('meta') or {}
-    return revert_sync_batchnorm(model).eval(), (meta.get('dataset_meta') or {}).get('classes')
 
 
 def _metadata(cfg, model, images, dynamic, names, classes) -> dict[str, str]:

@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmsb.deployment.exporting import read_config
 from mmsb.deployment.runtime import OnnxModel, load_onnx
 from mmsb.engine.config import check_data_paths
+from mmsb.engine.models import read_config
 from mmsb.engine.runner import explained_data_errors, explained_errors
 from mmsb.errors import UserError
 from mmsb.files import replacing
@@ -87,6 +87,7 @@ def calibration_images(
         UserError: The config or its data is missing or cannot be read.
     """
     cfg = read_config(config, cfg_options)
+    init_default_scope(cfg.default_scope)
     if cfg.get('val_dataloader') is None:
         raise UserError(f'{config} has no val_dataloader to take images from')
     check_data_paths(cfg, ('val_dataloader',))

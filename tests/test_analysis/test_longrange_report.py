@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmsb.analysis.longrange_report import write_longrange_report
+from mmsb.analysis.longrange_report import NETWORKS, write_longrange_report
 from tests import readme
 from tests.conftest import ROOT, assert_one_line
 
@@ -56,6 +56,23 @@ def rows_of(page):
     return {row[0]: row[1:] for row in rows}
 
 
+def cell(*values):
+    """Mean ± sample standard deviation (number), by numpy."""
+    spread = f' ± {np.std(values, ddof=1):.1f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.1f}{spread} ({len(values)})'
+
+
+def test_figures_in_the_docs_are_the_measured_ones():
+    found = json.loads((ROOT / 'benchmarks/results/longrange.json').read_text())['runs']
+    rows = rows_of((ROOT / 'docs/longrange.md').read_text())
+    for network, (title, _) in NETWORKS.items():
+        for column, task in enumerate(('any', 'row'), 2):
+            name = f'fcn_{network}_600_longrange-{task}.py'
+            of_seeds = [run for run in found if run['config'].endswith(name)]
+            assert sorted(run['seed'] for run in of_seeds) == [0, 1, 2]
+            assert rows[title][column] == cell(*(run['last']['accuracy'] for run in of_seeds))
+
+
 def test_page(runs):
     unfinished = runs / 'fcn_gc_r14_600_longrange-row/seed_0'
     unfinished.mkdir(parents=True)
@@ -64,10 +81,6 @@ def test_page(runs):
     assert path == runs / 'report/report.html'
     page = path.with_name('report.md').read_text()
     rows = rows_of(page)
-
-    def cell(*values):
-        spread = f' ± {np.std(values, ddof=1):.1f}' if len(values) > 1 else ''
-        return f'{np.mean(values):.1f}{spread} ({len(values)})'
 
     # 3 x 3 stem, four bottlenecks of 64 channels, 16 inside, with their norms, and the head
     first = 16 * 16 + 9 * 16 * 16 + 16 * 64 + 2 * (16 + 16 + 64) + (16 * 64 + 2 * 64)

@@ -13,7 +13,6 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
-from mmsb.analysis.backbones import load_backbone
 from mmsb.analysis.receptive_field import (
     Field,
     conv_field,
@@ -24,6 +23,7 @@ from mmsb.analysis.receptive_field import (
     smallest_square,
     table,
 )
+from mmsb.engine.models import load_backbone
 from mmsb.models import SBResNet, SBResNet_CIFAR, SKNet
 from tests import readme
 from tests.conftest import ROOT, assert_one_line

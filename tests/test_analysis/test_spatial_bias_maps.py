@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmsb.analysis.backbones import load_backbone
 from mmsb.analysis.spatial_bias_maps import blocks_with_maps, compute_maps, draw_images, sheet
+from mmsb.engine.models import load_backbone
 from mmsb.models import SBResNet, SBResNet_CIFAR, SBSKNet
 from tests import readme
 from tests.conftest import MINI_SB, ROOT, assert_one_line
