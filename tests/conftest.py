@@ -39,6 +39,17 @@ def pytest_configure():
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 
+@pytest.fixture(autouse=True)
+def default_scope():
+    """mmengine's default scope is global: a test leaves it as it was, for those that follow."""
+    from mmengine.registry import DefaultScope
+
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
 @pytest.fixture(scope='session')
 def root() -> Path:
     return ROOT

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, DefaultScope, init_default_scope
+from mmengine.registry import DATASETS, DefaultScope
 
 from mmsb.analysis.page import as_html, as_markdown, as_text, mean_and_spread
 from mmsb.datasets.longrange import CHANCE, IGNORED, PALETTE, POOLED, TASKS
@@ -152,8 +152,7 @@ def _load(folder: Path) -> tuple[Config, torch.nn.Module]:
         raise UserError(f'{path.parent} lacks a file of its training ({error})') from error
     # by its name: the folder may have been moved
     checkpoint = folder / Path(checkpoint).name
-    with DefaultScope.overwrite_default_scope(None):
-        init_default_scope(cfg.default_scope)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
         return cfg, load_model(cfg, str(checkpoint))[0]
 
 

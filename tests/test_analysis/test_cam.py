@@ -12,7 +12,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement
 
 from mmsb.analysis import cam
@@ -48,15 +47,6 @@ CONFIGS = dict(
     ),
 )
 CLASSES = ('goldfish, Carassius', 'background', 'cup', 'kite', 'dog')
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    """Reading a config sets mmengine's default scope; the test leaves it as it was."""
-    before = dict(DefaultScope._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 def build(kind, classes=CLASSES):
