@@ -40,14 +40,22 @@ def pytest_configure():
 
 
 @pytest.fixture(autouse=True)
-def default_scope():
-    """mmengine's default scope is global: a test leaves it as it was, for those that follow."""
+def mmengine_globals():
+    """mmengine keeps scopes and visualizers by name, for all of a process: a test leaves none."""
     from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
 
-    before = dict(DefaultScope._instance_dict)
+    def kept():
+        return [kind._instance_dict for kind in kinds]
+
+    kinds = [DefaultScope, Visualizer, *Visualizer.__subclasses__()]
+    before = [dict(instances) for instances in kept()]
     yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
+    kinds += [kind for kind in Visualizer.__subclasses__() if kind not in kinds]
+    before += [{}] * (len(kinds) - len(before))
+    for instances, old in zip(kept(), before, strict=True):
+        instances.clear()
+        instances.update(old)
 
 
 @pytest.fixture(scope='session')
