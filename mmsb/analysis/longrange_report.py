@@ -19,7 +19,8 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmsb.analysis.page import as_html, as_markdown, as_text, mean_and_spread
 from mmsb.datasets.longrange import CHANCE, IGNORED, PALETTE, POOLED, TASKS
 from mmsb.engine.logs import read_log
-from mmsb.engine.models import load_model
+from mmsb.engine.models import load_model, read_config
+from mmsb.engine.seeds import read_run
 from mmsb.errors import UserError
 from mmsb.files import replacing
 
@@ -107,10 +108,7 @@ def _finished(work_dir: Path) -> Runs:
         config = CONFIG.fullmatch(path.parents[1].name)
         if config is None:
             continue
-        try:
-            record = dict(json.loads(path.read_text(encoding='utf-8')))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f'{path} is damaged ({error}): remove {path.parent}') from error
+        record = read_run(path.parent)
         if 'last' in record:
             of_network = runs.setdefault(config['network'], {})
             of_network.setdefault(config['task'], []).append((path.parent, record))
@@ -144,12 +142,11 @@ def _table(runs: Runs) -> tuple[list[str], list[list[str]]]:
 
 def _load(folder: Path) -> tuple[Config, torch.nn.Module]:
     """The config and the model of a finished run."""
-    path = folder / f'{folder.parent.name}.py'
+    cfg = read_config(str(folder / f'{folder.parent.name}.py'))
     try:
-        cfg = Config.fromfile(path)
         checkpoint = (folder / 'last_checkpoint').read_text(encoding='utf-8').strip()
     except OSError as error:
-        raise UserError(f'{path.parent} lacks a file of its training ({error})') from error
+        raise UserError(f'{folder} lacks a file of its training ({error})') from error
     # by its name: the folder may have been moved
     checkpoint = folder / Path(checkpoint).name
     with DefaultScope.overwrite_default_scope(cfg.default_scope):

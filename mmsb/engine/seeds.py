@@ -105,7 +105,7 @@ def finished_runs(
         UserError: There is none, or an argument cannot be used.
     """
     _check(configs, seeds)
-    records = [_read(_folder(work_dir, config, seed)) for seed in seeds for config in configs]
+    records = [read_run(_folder(work_dir, config, seed)) for seed in seeds for config in configs]
     finished = [record for record in records if record and 'last' in record]
     if not finished:
         raise UserError(f'no run of these configs and seeds is finished in {work_dir}')
@@ -150,7 +150,7 @@ def _kept(folder: Path, wanted: dict) -> dict:
     Raises:
         UserError: The folder holds another run.
     """
-    record = _read(folder)
+    record = read_run(folder)
     if record is None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f'{folder} holds something else: give another --work-dir')
@@ -166,7 +166,12 @@ def _kept(folder: Path, wanted: dict) -> dict:
     return record
 
 
-def _read(folder: Path) -> dict | None:
+def read_run(folder: Path) -> dict | None:
+    """The record of a run, None where there is none.
+
+    Raises:
+        UserError: It is damaged.
+    """
     path = folder / 'run.json'
     try:
         return dict(json.loads(path.read_text()))
