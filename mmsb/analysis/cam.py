@@ -24,6 +24,7 @@ from mmengine.registry import init_default_scope
 from rich.progress import track
 from torch import Tensor, nn
 
+from mmsb.analysis.spatial_bias_maps import spatial_bias_blocks
 from mmsb.engine.config import use_weights
 from mmsb.engine.inference import find_images, output_paths
 from mmsb.engine.inputs import Inputs, load_inputs
@@ -280,11 +281,7 @@ def _known_layers(network: Network) -> str:
 
 
 def _spatial_bias_parts(network: Network, names: Sequence[str]) -> list[Layer]:
-    blocks = {
-        name: module
-        for name, module in network.model.named_modules()
-        if getattr(module, 'spatial_bias_at', 0)
-    }
+    blocks = spatial_bias_blocks(network.model)
     if not blocks:
         raise UserError(
             f'{network.name} has no spatial bias: leave --spatial-bias out or give another network'

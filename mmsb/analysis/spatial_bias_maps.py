@@ -58,6 +58,15 @@ def draw_images(
         yield path, outs[path], f'maps of {", ".join(maps)}'
 
 
+def spatial_bias_blocks(network: nn.Module) -> dict[str, ResidualBlock]:
+    """The blocks of a backbone or a whole model that have spatial bias, by their names in it."""
+    return {
+        name: block
+        for name, block in network.named_modules()
+        if isinstance(block, ResidualBlock) and block.spatial_bias_at
+    }
+
+
 def blocks_with_maps(
     backbone: nn.Module, names: Sequence[str] | None = None
 ) -> dict[str, ResidualBlock]:
@@ -70,11 +79,7 @@ def blocks_with_maps(
     Raises:
         UserError: There is none, or none of such a name.
     """
-    found = {
-        name: block
-        for name, block in backbone.named_modules()
-        if isinstance(block, ResidualBlock) and block.spatial_bias_at
-    }
+    found = spatial_bias_blocks(backbone)
     if not found:
         raise UserError(
             f'this {type(backbone).__name__} has no spatial bias: give a config that has, '
