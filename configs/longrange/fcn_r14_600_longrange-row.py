@@ -6,8 +6,9 @@ _base_ = [
     '../_base_/runtimes/segmentation.py',
 ]
 
-# weights alone: the state of mmengine's OneCycleLR is pickled code, which is not loaded
 default_hooks = dict(
-    checkpoint=dict(interval=600, save_optimizer=False, save_param_scheduler=False)
+    logger=dict(interval=10),  # every image is new, so that the log is the curve of generalising
+    # weights alone: the state of mmengine's OneCycleLR is pickled code, which is not loaded
+    checkpoint=dict(interval=600, save_optimizer=False, save_param_scheduler=False),
 )
 custom_hooks = [dict(type='mmsb.ChannelsLastHook')]

@@ -34,6 +34,14 @@ NETWORKS = dict(
     bat_r14=('BAT', '#d95f02'),
     sb_r14=('SB', '#1f77b4'),
 )
+# what is ablated, as in the paper's tables: the networks, in the order of the rows
+ABLATIONS = dict(
+    Grid=['r14', 'sb_r14-size2', 'sb_r14-size4', 'sb_r14-size6', 'sb_r14', 'sb_r14-size16'],
+    Maps=['r14', 'sb_r14-bias1', 'sb_r14-bias2', 'sb_r14', *(f'sb_r14-bias{n}' for n in (4, 5, 6))],
+    Components=['sb_r14', 'sb_r14-add', 'sb_r14-maxpool', 'sb_r14-pool-only'],
+    Stages=['r11', *(f'sb_r11-{stages}' for stages in ('s1', 's2', 's3', 's12', 's123'))],
+)
+SOLVED = 99  # percent of the pixels, in training, where no image is seen twice
 Runs = dict[str, dict[str, list[tuple[Path, dict]]]]  # network, task: folders and records
 
 
@@ -62,8 +70,13 @@ def write_longrange_report(
     out = Path(out_dir) if out_dir else work_dir / 'report'
     runs = _finished(work_dir)
     compared = {network: runs[network] for network in NETWORKS if network in runs}
-    ablations = {network: found for network, found in runs.items() if network not in NETWORKS}
-    records = [record for tasks in runs.values() for of in tasks.values() for _, record in of]
+    tables = {'Networks': compared, **_ablations(runs)}
+    records = [
+        dict(record, solved_at=_solved_at(folder))
+        for tasks in runs.values()
+        for of in tasks.values()
+        for folder, record in of
+    ]
     devices = ', '.join(dict.fromkeys(record['device'] for record in records))
     with replacing(out / 'results.json') as part:
         part.write_text(json.dumps(dict(runs=records), indent=1) + '\n', encoding='utf-8')
@@ -75,10 +88,12 @@ def write_longrange_report(
             'Pixel accuracy in percent on images not trained on, mean ± standard deviation over '
             f'the seeds, their number in parentheses. Chance is {CHANCE:.1f}; who knows which keys '
             f"there are, but not where, reaches at most 100 on 'any' and {POOLED:.1f} on 'row'. "
+            f"'{SOLVED} % after' counts the iterations until the log has {SOLVED} % in training, "
+            'over the seeds that came there: no image is seen twice, so these are new ones too. '
             f'Trained on {devices}; seconds an iteration are the median of the logs.',
         ),
     ]
-    for title, found in (('Networks', compared), ('Ablations', ablations)):
+    for title, found in tables.items():
         if found:
             head, rows = _table(found)
             blocks += [('h2', title), ('table', head, rows)]
@@ -122,10 +137,34 @@ def _finished(work_dir: Path) -> Runs:
     return {name: runs[name] for name in names}
 
 
+def _ablations(runs: Runs) -> dict[str, Runs]:
+    """The runs of each of `ABLATIONS`, and those of none; what nobody varied is left out."""
+    known = [network for networks in ABLATIONS.values() for network in networks]
+    others = [network for network in runs if network not in (*known, *NETWORKS)]
+    tables = {}
+    for title, networks in {**ABLATIONS, 'Others': others}.items():
+        found = {network: runs[network] for network in networks if network in runs}
+        tasks = {task for network in found if network not in NETWORKS for task in found[network]}
+        if tasks:
+            tables[title] = {
+                network: {task: of[task] for task in tasks & set(of)}
+                for network, of in found.items()
+                if tasks & set(of)
+            }
+    return tables
+
+
+def _solved_at(folder: Path) -> int | None:
+    """The first logged iteration with `SOLVED` percent in training."""
+    lines = read_log(folder).train
+    return next((line['step'] for line in lines if line.get('decode.acc_seg', 0) >= SOLVED), None)
+
+
 def _table(runs: Runs) -> tuple[list[str], list[list[str]]]:
+    tasks = [task for task in TASKS if any(task in found for found in runs.values())]
     rows = []
-    for network, tasks in runs.items():
-        folders = [folder for of_task in tasks.values() for folder, _ in of_task]
+    for network, found in runs.items():
+        folders = [folder for of_task in found.values() for folder, _ in of_task]
         model = _load(folders[0])[1]
         times = [line['time'] for folder in folders for line in read_log(folder).train]
         cells = [
@@ -133,11 +172,18 @@ def _table(runs: Runs) -> tuple[list[str], list[list[str]]]:
             f'{sum(p.numel() for p in model.parameters()):,}',
             f'{statistics.median(times):.2f}',
         ]
-        for task in TASKS:
-            values = [record['last']['accuracy'] for _, record in tasks.get(task, [])]
-            cells.append(mean_and_spread(values, 1) + (f' ({len(values)})' if values else ''))
+        for task in tasks:
+            accuracies = [record['last']['accuracy'] for _, record in found.get(task, [])]
+            solved = [_solved_at(folder) for folder, _ in found.get(task, [])]
+            cells += [_cell(accuracies, 1), _cell([step for step in solved if step], 0)]
         rows.append(cells)
-    return ['network', 'parameters', 's / iteration', *TASKS], rows
+    columns = [name for task in tasks for name in (task, f'{SOLVED} % after')]
+    return ['network', 'parameters', 's / iteration', *columns], rows
+
+
+def _cell(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation over the seeds, and their number."""
+    return mean_and_spread(values, digits) + (f' ({len(values)})' if values else '')
 
 
 def _load(folder: Path) -> tuple[Config, torch.nn.Module]:

@@ -20,7 +20,7 @@ pytest.importorskip('mmseg.models')
 RANGES = ('16-24px', '24-32px')
 
 
-def made_up_run(work_dir, network, task, seed, accuracy):
+def made_up_run(work_dir, network, task, seed, accuracy, training=(33, 50, 60)):
     """What a training leaves, its weights untrained; it took 0.25 s an iteration but the first."""
     config = f'fcn_{network}_600_longrange-{task}'
     folder = work_dir / config / f'seed_{seed}'
@@ -31,7 +31,10 @@ def made_up_run(work_dir, network, task, seed, accuracy):
         model = MODELS.build(cfg.model)
     torch.save(dict(state_dict=model.state_dict()), folder / 'iter_600.pth')
     (folder / 'last_checkpoint').write_text('/where/it/was/trained/iter_600.pth')
-    lines = [dict(loss=1, step=50 * n, time=9 if n == 1 else 0.25) for n in (1, 2, 3)]
+    lines = [
+        {'loss': 1, 'step': 50 * n, 'time': 9 if n == 1 else 0.25, 'decode.acc_seg': of_batches}
+        for n, of_batches in enumerate(training, 1)
+    ]
     last = dict(zip(('accuracy', *RANGES), (accuracy, accuracy + 1, accuracy - 1), strict=True))
     lines.append(dict(last, step=150))
     (folder / '1/vis_data/scalars.json').write_text('\n'.join(map(json.dumps, lines)))
@@ -42,12 +45,17 @@ def made_up_run(work_dir, network, task, seed, accuracy):
 
 @pytest.fixture
 def runs(tmp_path):
-    """Plain and SB on 'row', two seeds, SB on 'any' too, one ablation."""
+    """Plain and SB on 'row', two seeds, SB on 'any' too, ablations."""
     for seed, (plain, sb) in enumerate([(30.5, 90.0), (35.0, 97.25)]):
         made_up_run(tmp_path, 'r14', 'row', seed, plain)
-        made_up_run(tmp_path, 'sb_r14', 'row', seed, sb)
+        made_up_run(tmp_path, 'sb_r14', 'row', seed, sb, [(98.9, 99, 100), (99.5, 98, 99)][seed])
     made_up_run(tmp_path, 'sb_r14', 'any', 0, 80.0)
     made_up_run(tmp_path, 'sb_r14-size2', 'row', 0, 60.0)
+    made_up_run(tmp_path, 'sb_r14-size2', 'row', 1, 70.0, (40, 50, 99.9))
+    made_up_run(tmp_path, 'sb_r11-s3', 'row', 0, 50.0)
+    own = made_up_run(tmp_path, 'sb_r14-add', 'row', 0, 40.0)
+    (own / 'fcn_sb_r14-add_600_longrange-row.py').rename(own / 'fcn_mine_600_longrange-row.py')
+    own.parent.rename(tmp_path / 'fcn_mine_600_longrange-row')
     return tmp_path
 
 
@@ -56,10 +64,10 @@ def rows_of(page):
     return {row[0]: row[1:] for row in rows}
 
 
-def cell(*values):
+def cell(*values, digits=1):
     """Mean ± sample standard deviation (number), by numpy."""
-    spread = f' ± {np.std(values, ddof=1):.1f}' if len(values) > 1 else ''
-    return f'{np.mean(values):.1f}{spread} ({len(values)})'
+    spread = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.{digits}f}{spread} ({len(values)})'
 
 
 def test_figures_in_the_docs_are_the_measured_ones():
@@ -80,19 +88,29 @@ def test_page(runs):
     path = write_longrange_report(runs)
     assert path == runs / 'report/report.html'
     page = path.with_name('report.md').read_text()
-    rows = rows_of(page)
+    sections = dict(re.findall(r'^## (.*?)\n(.*?)(?=^## |\Z)', page, re.MULTILINE | re.DOTALL))
+    rows = rows_of(sections['Networks'])
 
     # 3 x 3 stem, four bottlenecks of 64 channels, 16 inside, with their norms, and the head
     first = 16 * 16 + 9 * 16 * 16 + 16 * 64 + 2 * (16 + 16 + 64) + (16 * 64 + 2 * 64)
     rest = 3 * (64 * 16 + 9 * 16 * 16 + 16 * 64 + 2 * (16 + 16 + 64))
     plain = 27 * 16 + 2 * 16 + first + rest + 64 * 3 + 3
-    assert rows['plain'] == [f'{plain:,}', '0.25', '–', cell(30.5, 35)]
-    assert rows['SB'][1:] == ['0.25', cell(80), cell(90, 97.25)]
-    assert rows['sb_r14-size2'][3] == cell(60)
-    assert list(rows).index('plain') < list(rows).index('SB')
-    assert 'GC' not in rows and 'a machine' in page
+    columns = [cell(80), '–', cell(90, 97.25), cell(100, 50, digits=0)]  # any, row: 99 % after
+    assert rows['plain'] == [f'{plain:,}', '0.25', '–', '–', cell(30.5, 35), '–']
+    assert rows['SB'][1:] == ['0.25', *columns]
+    assert list(rows)[-2:] == ['plain', 'SB'] and 'a machine' in page
+
+    grid = rows_of(sections['Grid'])
+    assert list(grid)[-3:] == ['plain', 'sb_r14-size2', 'SB']
+    assert grid['sb_r14-size2'][2:] == [cell(60, 70), cell(150, digits=0)]
+    assert list(rows_of(sections['Stages']))[-1] == 'sb_r11-s3'
+    assert rows_of(sections['Others'])['mine'][2:] == [cell(40), '–']
+    assert not {'Maps', 'Components'} & set(sections)  # nobody varied them
+
     found = json.loads(path.with_name('results.json').read_text())['runs']
-    assert sorted(run['last']['accuracy'] for run in found) == [30.5, 35, 60, 80, 90, 97.25]
+    accuracies = {run['last']['accuracy']: run['solved_at'] for run in found}
+    assert accuracies[97.25] == 50 and accuracies[70] == 150 and accuracies[60] is None
+    assert sorted(accuracies) == [30.5, 35, 40, 50, 60, 70, 80, 90, 97.25]
     for name in ('distance.png', 'scenes.png'):
         assert f'({name})' in page
         assert cv2.imread(str(path.with_name(name))).std() > 10
