@@ -49,12 +49,15 @@ def find_images(paths: Sequence[str]) -> list[Path]:
 
 
 def output_paths(images: Sequence[Path], out_dir: str | os.PathLike) -> dict[Path, Path]:
-    """Where what is drawn of images goes: NAME.png, and NAME_2.png where a name comes again."""
-    used, outs = Counter(), {}
+    """Where what is drawn of images goes: NAME.png, and NAME_2.png where that is taken."""
+    used, taken, outs = Counter(), set(), {}
     for path in dict.fromkeys(images):
-        used[path.stem] += 1
-        again = f'_{used[path.stem]}' if used[path.stem] > 1 else ''
-        outs[path] = Path(out_dir) / f'{path.stem}{again}.png'
+        name = path.stem
+        while name in taken:
+            used[path.stem] += 1
+            name = f'{path.stem}_{used[path.stem] + 1}'
+        taken.add(name)
+        outs[path] = Path(out_dir) / f'{name}.png'
     return outs
 
 

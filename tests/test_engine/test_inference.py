@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmsb.engine.inference import find_images, predict_images
+from mmsb.engine.inference import find_images, output_paths, predict_images
 from mmsb.errors import UserError
 from tests.conftest import MINI_SB, ROOT
 
@@ -87,6 +88,15 @@ def test_task(images, checkpoint, scope, expected):
         assert drawn == out / f'{name}.png'
         assert np.any(cv2.imread(str(drawn)) != cv2.imread(str(path)))  # something is drawn
         assert re.search(expected, line), line
+
+
+def test_no_two_images_share_an_output():
+    names = ['a.jpg', 'b/a.jpg', 'a_2.png', 'c/a.jpg', 'a_2_2.jpg', 'a.jpg']
+    outs = output_paths([Path(name) for name in names], 'out')
+    drawn = ['a', 'a_2', 'a_2_2', 'a_3', 'a_2_2_2']
+    assert outs == dict(
+        zip(map(Path, names[:5]), (Path('out', f'{n}.png') for n in drawn), strict=True)
+    )
 
 
 def test_command_line(images, checkpoint, run_tool):
