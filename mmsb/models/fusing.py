@@ -19,7 +19,7 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
     with one, with spatial bias or without. The outputs are the same up to rounding.
     mmcv's ``fuse_conv_bn`` alone fails on the widened norm, which spans a convolution's output
     and the maps: its parts are separated first, the maps' then works on the grid, before the
-    upsampling. Norms that are not batch norms stay.
+    upsampling. Norms that are not batch norms stay. A fused model stays as it is.
 
     Args:
         model: A model in eval mode with its weights loaded; changed in place. It can neither be
@@ -45,8 +45,9 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
         block.split_norm()
     fuse_conv_bn(model)
     for block in blocks:
-        if block.spatial_bias_at and type(block.spatial_bias.reduction.conv) is nn.Conv2d:
-            block.spatial_bias = FusedSpatialBias(block.spatial_bias)
+        layer = block.spatial_bias if block.spatial_bias_at else None
+        if isinstance(layer, SpatialBias) and type(layer.reduction.conv) is nn.Conv2d:
+            block.spatial_bias = FusedSpatialBias(layer)
     return model
 
 
@@ -63,7 +64,6 @@ class FusedSpatialBias(nn.Module):
     def __init__(self, layer: SpatialBias):
         super().__init__()
         self.num_channels, self.size, self.pool = layer.num_channels, layer.size, layer.pool
-        self.norm = layer.norm
         conv = layer.reduction.conv
         self.reduced = conv.out_channels
         padding = -self.reduced % 16
@@ -72,23 +72,37 @@ class FusedSpatialBias(nn.Module):
         if conv.bias is not None:
             conv.bias = nn.Parameter(F.pad(conv.bias, (0, padding)))
         self.reduction = layer.reduction
+        scale, shift = _affine(layer.norm, conv.weight.new_ones(self.num_channels))
         self.mixing = None
         if layer.mixing is not None:
-            cells, _, self.taps = layer.mixing.weight.shape
-            self.mixing = nn.Linear(cells * self.taps, cells).to(conv.weight)
-            self.mixing.weight = nn.Parameter(layer.mixing.weight.transpose(1, 2).flatten(1))
-            self.mixing.bias = layer.mixing.bias
+            self.taps = layer.mixing.kernel_size[0]
+            self.mixing = nn.Parameter(layer.mixing.weight.transpose(1, 2).flatten(1))
+            shift = shift + scale * layer.mixing.bias
+        self.register_buffer('scale', scale.detach())
+        self.register_buffer('shift', shift.detach())
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """As :meth:`mmsb.models.SpatialBias.forward`."""
-        maps = self.pool(self.reduction(x), self.size)[:, : self.reduced]
-        if self.mixing is not None:
-            maps = maps.flatten(2)
-            last = self.num_channels
-            taps = [maps[:, tap : tap + last] for tap in range(self.taps)]
-            maps = self.mixing(torch.cat(taps, dim=2)).unflatten(2, (self.size, self.size))
-            # few channels are upsampled faster so, and concatenated faster to what is so too
-            maps = maps.contiguous(memory_format=torch.channels_last)
-        if self.norm is not None:
-            maps = self.norm(maps)
+        maps = self.pool(self.reduction(x), self.size).flatten(2)
+        if self.mixing is None:
+            maps = maps[:, : self.reduced]
+        else:
+            taps = [maps[:, tap : tap + self.num_channels] for tap in range(self.taps)]
+            maps = F.linear(torch.cat(taps, dim=2), self.mixing)
+        maps = torch.addcmul(self.shift, maps, self.scale).unflatten(2, (self.size, self.size))
+        # few channels are upsampled faster so, and concatenated faster to what is so too
+        maps = maps.contiguous(memory_format=torch.channels_last)
         return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False).to(x.dtype)
+
+
+def _affine(norm: nn.BatchNorm2d | None, ones: Tensor) -> tuple[Tensor, Tensor]:
+    """Factor and summand, each (channels, 1), of a batch norm at inference; of none, 1 and 0."""
+    if norm is None:
+        return ones[:, None], torch.zeros_like(ones)[:, None]
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    if norm.affine:
+        shift = shift + norm.bias
+    return scale[:, None], shift[:, None]

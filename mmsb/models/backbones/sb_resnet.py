@@ -92,6 +92,7 @@ class ResidualBlock(BaseModule):
         self.spatial_bias_at = 0  # 1-based, as the layers' names; 0 is nowhere
         # the widened norm keeps the features' statistics while it gathers the maps'
         self.norm_apart = False
+        self.norm_split = False  # spatial bias has its part of the widened norm
         if spatial_bias is not None:
             spatial_bias = dict(spatial_bias)
             self.spatial_bias_at = self.spatial_bias_layer(spatial_bias.pop('position'))
@@ -205,8 +206,8 @@ class ResidualBlock(BaseModule):
             y = norm(y)
         elif self.fusion == 'add':
             y = norm(y + maps)
-        elif self.spatial_bias.norm is not None:  # split: the maps come normalised
-            y = torch.cat([norm(y), maps], dim=1)
+        elif self.norm_split:  # ReLU first: a compiler fuses it into what makes the two
+            return torch.cat([self.relu(norm(y)), self.relu(maps)], dim=1)
         elif self.norm_apart and norm.training and norm.track_running_stats:
             y = _normalise_apart(norm, y, maps)
         elif type(norm) is nn.BatchNorm2d and norm.training:
@@ -230,6 +231,7 @@ class ResidualBlock(BaseModule):
             setattr(self, name, nn.Sequential(norm))
         elif isinstance(norm, _BatchNorm) and norm.track_running_stats:
             num_maps = self.spatial_bias.num_channels
+            self.norm_split = True
             setattr(self, name, _part(norm, slice(-num_maps)))
             self.spatial_bias.norm = _part(norm, slice(-num_maps, None))
 
