@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from mmsb.analysis.workloads import NETWORKS, Classifier, Workload, build_workload
 from mmsb.check_env import device_name
@@ -170,6 +172,59 @@ def benchmark(
         yield Comparison(setting, [side.measured for side in sides])
 
 
+def operator_times(
+    names: Sequence[str],
+    settings: Iterable[Setting],
+    device: str = 'cpu',
+    rounds: int = 10,
+    progress: Callable[[str], None] = _quiet,
+) -> Iterator[tuple[Setting, dict[str, dict[str, float]]]]:
+    """Where a step's time goes: each operator's own, by PyTorch's profiler.
+
+    Turns are as in :func:`benchmark`, of one step each. The profiler costs time too: compare
+    networks, not with figures of :func:`benchmark`.
+
+    Args:
+        names: As in :func:`benchmark`.
+        settings: As there.
+        device: As there.
+        rounds: As there.
+        progress: As there.
+
+    Yields:
+        A setting and, for each network, median milliseconds a step by operator.
+
+    Raises:
+        UserError: As :func:`benchmark`.
+    """
+    settings = list(settings)
+    _check(names, settings, device, rounds)
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device == 'cuda')]
+    time_of = f'self_{"device" if device == "cuda" else "cpu"}_time_total'
+    for setting in settings:
+        progress(str(setting))
+        sides = [_Side(name, setting, device) for name in names]
+        for side in sides:
+            side.warm_up(0)
+        taken: dict[str, dict[str, list[float]]] = {side.measured.name: {} for side in sides}
+        for number in range(rounds):
+            first = number % len(sides)
+            for side in sides[first:] + sides[:first]:
+                with profile(activities=activities) as profiler:
+                    side.step()
+                for event in profiler.key_averages():
+                    rows = taken[side.measured.name].setdefault(event.key, [0.0] * rounds)
+                    rows[number] = getattr(event, time_of) / 1000
+            progress(f'  round {number + 1} of {rounds}')
+        yield (
+            setting,
+            {
+                network: {key: statistics.median(values) for key, values in rows.items()}
+                for network, rows in taken.items()
+            },
+        )
+
+
 def _check(names, settings, device, rounds) -> None:
     if not names:
         raise UserError('no network to time: give configs, names or --preset')
@@ -231,7 +286,7 @@ class _Side:
     def warm_up(self, min_seconds: float) -> None:
         for _ in range(2):
             start = time.perf_counter()
-            self._step()
+            self.step()
             self._synchronise()
             seconds = time.perf_counter() - start
         self.steps = max(1, round(min_seconds / seconds))
@@ -240,18 +295,18 @@ class _Side:
             held = sum(t.nbytes for t in itertools.chain(model.parameters(), model.buffers()))
             before = torch.cuda.memory_allocated()
             torch.cuda.reset_peak_memory_stats()
-            self._step()
+            self.step()
             self.measured.memory = torch.cuda.max_memory_allocated() - before + held
 
     def turn(self) -> None:
         """A round's steps of this network, timed."""
         taken: dict[str, float] = {}
         for _ in range(self.steps):
-            for part, seconds in self._step().items():
+            for part, seconds in self.step().items():
                 taken[part] = taken.get(part, 0) + seconds / self.steps
         self.measured.rounds.append(taken)
 
-    def _step(self) -> dict[str, float]:
+    def step(self) -> dict[str, float]:
         marks = [self._mark()]
         parts = PARTS[self.setting.mode]
         if self.setting.data:
@@ -315,7 +370,7 @@ def versions(device: str) -> dict[str, str | int]:
     )
 
 
-def run_benchmark(args) -> list[Comparison]:
+def run_benchmark(args) -> None:
     """Does as ``tools/analysis_tools/benchmark.py``'s arguments say: prints, and writes files.
 
     Raises:
@@ -345,6 +400,8 @@ def run_benchmark(args) -> list[Comparison]:
     found = versions(device)
     print(', '.join(f'{key} {value}' for key, value in found.items()))
     progress = (lambda line: print(line, file=sys.stderr)) if sys.stderr.isatty() else _quiet
+    if args.operators:
+        return _run_operators(args, names, settings, device, progress)
     comparisons = []
     for comparison in benchmark(names, settings, device, args.rounds, args.min_seconds, progress):
         comparisons.append(comparison)
@@ -360,4 +417,21 @@ def run_benchmark(args) -> list[Comparison]:
         if figure is not None:
             with replacing(args.out / f'{stem}.png') as part:
                 figure.savefig(part, format='png')
-    return comparisons
+
+
+def _run_operators(args, names, settings, device, progress) -> None:
+    from mmsb.analysis.benchmark_report import operator_table
+    from mmsb.analysis.page import as_text
+
+    lines = []
+    for setting, times in operator_times(names, settings, device, args.rounds, progress):
+        print(f'\n{setting}, ms a step\n{as_text(*operator_table(times))}', flush=True)
+        for network, operators in times.items():
+            lines += [[str(setting), network, *pair] for pair in operators.items()]
+    if args.out:
+        stem = args.name or f'{args.preset or "benchmark"}_operators'
+        with (
+            replacing(args.out / f'{stem}.csv') as part,
+            part.open('w', newline='', encoding='utf-8') as file,
+        ):
+            csv.writer(file).writerows([['setting', 'network', 'operator', 'ms'], *lines])

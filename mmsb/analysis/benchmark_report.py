@@ -60,6 +60,30 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
+def operator_table(times: dict[str, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
+    """Operators by network as head and rows of cells, those first in which they differ most.
+
+    Args:
+        times: Milliseconds by operator of each network; the first is the baseline.
+
+    Returns:
+        Operator, milliseconds of each network; all operators together at the end, and those
+        that take less than a thousandth in any network in one row before.
+    """
+    total = [sum(operators.values()) for operators in times.values()]
+    keys = dict.fromkeys(key for operators in times.values() for key in operators)
+    rows = {key: [operators.get(key, 0.0) for operators in times.values()] for key in keys}
+    shown = [
+        key
+        for key, row in rows.items()
+        if any(t >= s / 1000 for t, s in zip(row, total, strict=True))
+    ]
+    shown.sort(key=lambda key: min(rows[key]) - max(rows[key]))
+    rest = [t - sum(rows[key][n] for key in shown) for n, t in enumerate(total)]
+    table = [*((key, rows[key]) for key in shown), ('others', rest), ('all', total)]
+    return ['operator', *times], [[key, *(f'{t:.2f}' for t in row)] for key, row in table]
+
+
 def as_blocks(comparisons: Sequence[Comparison]) -> list[tuple]:
     """The comparisons' tables as a page's blocks (see :mod:`mmsb.analysis.page`)."""
     blocks = []

@@ -10,7 +10,7 @@ import pytest
 
 from mmsb.analysis import benchmark as module
 from mmsb.analysis.benchmark import Comparison, Measured, Setting, benchmark
-from mmsb.analysis.benchmark_report import draw, paper_ratio, quartiles, table
+from mmsb.analysis.benchmark_report import draw, operator_table, paper_ratio, quartiles, table
 from mmsb.analysis.page import as_markdown
 from mmsb.analysis.workloads import NETWORKS, VARIANTS, build_workload
 from tests import readme
@@ -181,6 +181,32 @@ def test_bad_input(tool, capsys, args, message):
     assert stopped.value.code == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith('error: ') and message in error and '\n' not in error
+
+
+def test_operator_table_by_hand():
+    times = {
+        'plain': {'conv': 70.0, 'relu': 10.0, 'view': 0.01},
+        'SB': {'conv': 71.0, 'relu': 9.5, 'cat': 4.0, 'view': 0.02},
+    }
+    head, rows = operator_table(times)
+    assert head == ['operator', 'plain', 'SB']
+    assert rows == [['cat', '0.00', '4.00'], ['conv', '70.00', '71.00'], ['relu', '10.00', '9.50'],
+                    ['others', '0.01', '0.02'], ['all', '80.01', '84.52']]  # fmt: skip
+
+
+def test_operators(tool, tmp_path, capsys):
+    settings = ['--shape', 32, '--batch', 1, '--fuse', '--rounds', 1]
+    tool('ResNet-50', 'SB', '--operators', *settings, '--out', tmp_path, '--name', 'op')
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[3:]}
+    assert rows.pop('operator') == ['ResNet-50', 'SB']
+    rows = {key: tuple(map(float, row)) for key, row in rows.items()}
+    assert rows['aten::cat'][0] == 0 < rows['aten::cat'][1]
+    assert rows['aten::mkldnn_convolution'][0] > 0
+    assert sum(row[0] for row in rows.values()) == pytest.approx(2 * rows['all'][0], abs=0.1)
+    with (tmp_path / 'op.csv').open() as file:
+        found = [row for row in csv.DictReader(file) if row['network'] == 'SB']
+    assert sum(float(row['ms']) for row in found) == pytest.approx(rows['all'][1], abs=0.01)
+    assert {row['setting'] for row in found} == {'inference, batch 1, 32x32, fp32, nchw, fuse'}
 
 
 def test_no_compiler(monkeypatch, tmp_path):

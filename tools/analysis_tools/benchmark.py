@@ -26,6 +26,7 @@ def parse_args():
     add('--fuse', action='store_true', help='fold batch norms, on both sides (inference)')
     add('--compile', action='store_true', help='torch.compile, both sides')
     add('--data', action='store_true', help="training batches from the configs' own loaders")
+    add('--operators', action='store_true', help="each operator's own time, by PyTorch's profiler")
     add('--rounds', type=int, default=10, metavar='N', help='that count; default 10')
     add('--min-seconds', type=float, default=0.3, metavar='S', help='of a turn; default 0.3')
     add('--threads', type=int, metavar='N', help="of a CPU; default PyTorch's")
