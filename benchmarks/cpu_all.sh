@@ -14,6 +14,8 @@ run --preset paper --layout nhwc --rounds 5
 run --preset resolution --rounds 3
 run --preset batch --batch 1 4 16 --rounds 5
 run --preset settings --rounds 4
+TORCHINDUCTOR_FREEZING=1 run ResNet-50 SB --batch 8 --layout nhwc --fuse --compile --rounds 14 --name compiled
+run ResNet-50 SB --layout nhwc --fuse --operators --rounds 20 --name operators
 run --preset detector --mode inference --batch 1 --rounds 3
 run --preset segmentor --rounds 2
 
