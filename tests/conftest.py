@@ -1,8 +1,11 @@
 """What several tests share: the repository's root, a tiny COCO, running the tools."""
 
+import io
 import os
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -41,21 +44,17 @@ def pytest_configure():
 
 @pytest.fixture(autouse=True)
 def mmengine_globals():
-    """mmengine keeps scopes and visualizers by name, for all of a process: a test leaves none."""
-    from mmengine.registry import DefaultScope
-    from mmengine.visualization import Visualizer
+    """mmengine keeps scopes, loggers, visualizers for all of a process: a test leaves none."""
+    from mmengine.utils import ManagerMixin
 
-    def kept():
-        return [kind._instance_dict for kind in kinds]
+    def kinds(of=ManagerMixin):
+        return {kind for below in of.__subclasses__() for kind in (below, *kinds(below))}
 
-    kinds = [DefaultScope, Visualizer, *Visualizer.__subclasses__()]
-    before = [dict(instances) for instances in kept()]
+    before = {kind: dict(kind._instance_dict) for kind in kinds()}
     yield
-    kinds += [kind for kind in Visualizer.__subclasses__() if kind not in kinds]
-    before += [{}] * (len(kinds) - len(before))
-    for instances, old in zip(kept(), before, strict=True):
-        instances.clear()
-        instances.update(old)
+    for kind in kinds():
+        kind._instance_dict.clear()
+        kind._instance_dict.update(before.get(kind, {}))
 
 
 @pytest.fixture(scope='session')
@@ -99,5 +98,33 @@ def run_tool(mini_coco):
         if check and done.returncode:
             raise AssertionError(f'{command} failed\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}')
         return done
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def run_here(mini_coco):
+    """As `run_tool`, for ``[NAME=VALUE] python SCRIPT ...``, in this process.
+
+    It has imported the toolboxes already, which takes 10 s.
+    """
+
+    def run(*command, cwd=ROOT, check=True, **env):
+        words = [str(part) for part in command]
+        while words[0] != 'python':
+            name, _, env[name] = words.pop(0).partition('=')
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(cwd)
+            patch.setattr(sys, 'argv', words[1:])
+            for name, value in tool_environment(mini_coco, **env).items():
+                patch.setenv(name, value)
+            try:
+                runpy.run_path(str(ROOT / words[1]), run_name='__main__')
+            except SystemExit as end:
+                code = end.code or 0
+        if check and code:
+            raise AssertionError(f'{words} failed\n{out.getvalue()}\n{err.getvalue()}')
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     return run

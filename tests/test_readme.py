@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_demo(run_tool, mini_coco, tmp_path):
     assert (demo / 'detections.png').stat().st_size > 20_000
 
 
-def test_convert_and_publish(run_tool, tmp_path):
+def test_convert_and_publish(run_here, tmp_path):
     """README's two lines: an authors' release of random weights, and a training's checkpoint."""
     from mmsb.checkpoints.converting import convert_checkpoint
     from mmsb.models import SBResNet
@@ -105,16 +106,15 @@ def test_convert_and_publish(run_tool, tmp_path):
     torch.save(SBResNet().state_dict(), tmp_path / 'sb.pth')
     convert_checkpoint(tmp_path / 'sb.pth', tmp_path / 'release.pth', 'release')
     for line in (readme.command('convert'), readme.command('publish')):
-        line = line.replace('python ', f'{sys.executable} {ROOT}/', 1)
         line = re.sub(r'work_dirs/\S+', 'sb_resnet50.pth', line)
-        run_tool('bash', '-c', line, cwd=tmp_path)
+        run_here(*shlex.split(line), cwd=tmp_path)
     (published,) = tmp_path.glob('sb_r50-*.pth')
     loaded = torch.load(published, weights_only=True)['state_dict']
     for key, value in torch.load(tmp_path / 'sb.pth').items():
         assert torch.equal(loaded[f'backbone.{key}'], value)
 
 
-def test_image_demo(run_tool, tmp_path):
+def test_image_demo(run_here, tmp_path):
     pytest.importorskip('mmdet')
     from mmengine.config import Config
     from mmengine.registry import MODELS, DefaultScope
@@ -125,10 +125,9 @@ def test_image_demo(run_tool, tmp_path):
     torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'weights.pth')
     (tmp_path / 'photos').mkdir()
     Image.new('RGB', (96, 64)).save(tmp_path / 'photos/black.png')
-    line = readme.command('image demo').replace('python ', f'{sys.executable} {ROOT}/', 1)
-    line = re.sub(r'configs/\S+', str(ROOT / MINI_SB), line)
+    line = re.sub(r'configs/\S+', str(ROOT / MINI_SB), readme.command('image demo'))
     line = re.sub(r'work_dirs/\S+', 'weights.pth', line)
-    done = run_tool('bash', '-c', line, cwd=tmp_path)
+    done = run_here(*shlex.split(line), cwd=tmp_path)
     assert 'predictions/black.png' in done.stdout
     assert (tmp_path / 'predictions/black.png').is_file()
 
@@ -142,14 +141,13 @@ def test_image_demo(run_tool, tmp_path):
         (readme.command('draw ImageNet'), '--train 1 --val 2 --size 64 64', 'val/n01443537/*.JPEG'),
     ],
 )  # fmt: skip
-def test_readmes_drawing(run_tool, tmp_path, line, small, files):
-    line = line.replace('python ', f'{sys.executable} {ROOT}/')
-    run_tool('bash', '-c', f'{line} {small}', cwd=tmp_path)
+def test_readmes_drawing(run_here, tmp_path, line, small, files):
+    run_here(*shlex.split(f'{line} {small}'), cwd=tmp_path)
     (out,) = (tmp_path / 'data').iterdir()
     assert len(list(out.glob(files))) == 2
 
 
-def test_readmes_cifar(run_tool, tmp_path):
+def test_readmes_cifar(run_here, tmp_path):
     pytest.importorskip('mmpretrain')
     for line, small in (
         (readme.command('draw CIFAR-100'), '--train 2 --val 1'),
@@ -157,18 +155,17 @@ def test_readmes_cifar(run_tool, tmp_path):
          '--cfg-options train_cfg.max_epochs=1 train_dataloader.num_workers=0 '
          'val_dataloader.num_workers=0'),
     ):  # fmt: skip
-        line = line.replace('python ', f'{sys.executable} {ROOT}/')
-        run_tool('bash', '-c', f'{line} {small}', cwd=tmp_path)
+        run_here(*shlex.split(f'{line} {small}'), cwd=tmp_path)
     (work,) = (tmp_path / 'work_dirs').iterdir()
     assert (work / 'epoch_1.pth').is_file()
 
 
-def test_tables_and_flops(run_tool):
+def test_tables_and_flops(run_here):
     for line, expected in (
         (readme.command('tables'), 'SB-BAT'),
         (readme.command('flops'), '42,182,644'),  # parameters of the whole detector
     ):
-        done = run_tool('bash', '-c', line.replace('python ', f'{sys.executable} ', 1))
+        done = run_here(*shlex.split(line))
         assert expected in done.stdout
 
 
@@ -199,7 +196,7 @@ def test_python_example():
     assert [f.shape[1] for f in names['features']] == [256, 512, 1024, 2048]
 
 
-def test_on_your_data(run_tool, mini_coco, tmp_path):
+def test_on_your_data(run_here, mini_coco, tmp_path):
     """README's config for one's own classes, trained on the miniature."""
     pytest.importorskip('mmdet')
     shutil.copytree(mini_coco, tmp_path / 'data' / 'mine')
@@ -208,9 +205,7 @@ def test_on_your_data(run_tool, mini_coco, tmp_path):
         './configs/faster_rcnn_sb_r50_fpn_1x_coco.py', str(mini)
     )
     (tmp_path / 'mine.py').write_text(config)
-    done = run_tool(
-        sys.executable, ROOT / 'tools/train.py', 'mine.py', '--cfg-options', *TINY, cwd=tmp_path,
-    )  # fmt: skip
+    done = run_here('python', 'tools/train.py', 'mine.py', '--cfg-options', *TINY, cwd=tmp_path)
     state = torch.load(tmp_path / 'work_dirs/mine/epoch_1.pth', weights_only=False)['state_dict']
     assert state['roi_head.bbox_head.fc_cls.weight'].shape[0] == 2 + 1
     assert 'coco/bbox_mAP_50' in done.stdout

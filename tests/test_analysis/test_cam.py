@@ -1,9 +1,7 @@
 """Class activation maps: by hand in the three tasks, sheets, bad input."""
 
 import importlib.util
-import runpy
 import shlex
-import sys
 from dataclasses import replace
 
 import cv2
@@ -373,26 +371,24 @@ def files(tmp_path_factory):
     return folder
 
 
-def run(monkeypatch, capsys, *args):
+@pytest.fixture
+def tool(run_here):
     """README's tool, in this process: its exit code and what it printed."""
-    _, tool, _, *flags = shlex.split(readme.command('vis cam'))
+    python, path, _, *flags = shlex.split(readme.command('vis cam'))
     assert flags[::4] == ['--network'] * 2
-    monkeypatch.setattr(sys, 'argv', ['vis_cam.py', *map(str, args)])
-    code = 0
-    try:
-        runpy.run_path(str(ROOT / tool), run_name='__main__')
-    except SystemExit as error:
-        code = error.code
-    return code, *capsys.readouterr()
+
+    def run(*args):
+        done = run_here(python, path, *args, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
 
 
-def test_tool_side_by_side(files, tmp_path, monkeypatch, capsys):
+def test_tool_side_by_side(files, tmp_path, tool):
     networks = []
     for name in ('plain', 'mmpretrain'):
         networks += ['--network', name, files / f'{name}.py', files / f'{name}.pth']
-    code, out, _ = run(
-        monkeypatch, capsys, files / 'images', *networks, '--out-dir', tmp_path / 'o'
-    )
+    code, out, _ = tool(files / 'images', *networks, '--out-dir', tmp_path / 'o')
     assert code == 0
     lines = [line for line in out.splitlines() if '->' in line]
     assert [line.split()[-1] for line in lines] == [str(tmp_path / f'o/{n}.png') for n in 'ab']
@@ -402,14 +398,14 @@ def test_tool_side_by_side(files, tmp_path, monkeypatch, capsys):
     assert sorted(p.name for p in (tmp_path / 'o').iterdir()) == ['a.png', 'b.png']
 
 
-def test_tool_spatial_bias(files, tmp_path, monkeypatch, capsys):
+def test_tool_spatial_bias(files, tmp_path, tool):
     one = files / 'images/a.png', files / 'mmpretrain.py', files / 'mmpretrain.pth'
-    code, _, _ = run(monkeypatch, capsys, *one, '--spatial-bias', '--out-dir', tmp_path)
+    code, _, _ = tool(*one, '--spatial-bias', '--out-dir', tmp_path)
     assert code == 0
     assert (tmp_path / 'a.png').is_file()
 
 
-def test_tool_bad_input(files, tmp_path, monkeypatch, capsys):
+def test_tool_bad_input(files, tmp_path, tool):
     image, plain = files / 'images/a.png', (files / 'plain.py', files / 'plain.pth')
     for args, message in [
         ((files / 'bad.png', *plain), f'image {files / "bad.png"} cannot be read'),
@@ -421,7 +417,7 @@ def test_tool_bad_input(files, tmp_path, monkeypatch, capsys):
         ((image, *plain, '--method', 'cam'), "no method 'cam'"),
         ((image, 'plain.pth'), 'give images, a config and a checkpoint'),
     ]:
-        code, out, err = run(monkeypatch, capsys, *args, '--out-dir', tmp_path / 'o')
+        code, out, err = tool(*args, '--out-dir', tmp_path / 'o')
         assert code == 2
         assert message in err.splitlines()[-1]
         assert '->' not in out

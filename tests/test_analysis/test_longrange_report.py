@@ -133,7 +133,7 @@ def test_damaged(runs, name):
     assert not (runs / 'report/report.html').exists()
 
 
-def test_readme_commands_one_iteration_each(run_tool, tmp_path):
+def test_readme_commands_one_iteration_each(run_tool, run_here, tmp_path):
     _, tool, pattern, *flags = shlex.split(readme.command('train long-range'))
     assert len(list(ROOT.glob(pattern))) == 12
     configs = [f'configs/longrange/fcn_{name}_600_longrange-row.py' for name in ('r14', 'sb_r14')]
@@ -147,6 +147,6 @@ def test_readme_commands_one_iteration_each(run_tool, tmp_path):
     assert done.stdout.count('| last |') == 2
     _, tool, folder = shlex.split(readme.command('long-range report'))
     assert folder == shlex.split(readme.command('train long-range'))[-1]
-    done = run_tool(sys.executable, tool, tmp_path)
+    done = run_here('python', tool, tmp_path)
     assert re.search(r'plain +19,219 .*\(1\)', done.stdout)
     assert (tmp_path / 'report/report.html').is_file()

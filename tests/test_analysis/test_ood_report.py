@@ -1,9 +1,7 @@
 """Table 11 from files of responses: humans as models, blanks, and the tool's errors."""
 
-import runpy
 import shlex
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from mmsb.analysis.ood_report import report, score_observers
 from mmsb.evaluation.ood import CONDITIONS, DATASETS, condition_key, image_id
 from mmsb.evaluation.ood_csv import read_responses
 from tests import readme
-from tests.conftest import ROOT
 from tests.ood import make_mini_ood
 
 
@@ -125,18 +122,14 @@ def test_one_human_is_alone(humans):
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
+def tool(run_here):
     """README's tool, in this process: what it prints, or its exit code and error."""
-    _, path, *folders = shlex.split(readme.command('ood report'))
+    python, path, *folders = shlex.split(readme.command('ood report'))
     assert folders == ['model-vs-human/raw-data', 'work_dirs/sb_resnet50_ood/responses']
 
     def run(*folders):
-        monkeypatch.setattr(sys, 'argv', ['ood_report.py', *map(str, folders)])
-        try:
-            runpy.run_path(str(ROOT / path), run_name='__main__')
-        except SystemExit as exit:
-            return exit.code, capsys.readouterr().err
-        return capsys.readouterr().out
+        done = run_here(python, path, *folders, check=False)
+        return (done.returncode, done.stderr) if done.returncode else done.stdout
 
     return run
 

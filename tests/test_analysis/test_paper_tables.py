@@ -1,8 +1,6 @@
 """Every network of the paper against the figures worked out from the paper alone."""
 
 import csv
-import runpy
-import sys
 
 import pytest
 
@@ -166,23 +164,18 @@ def test_what_is_unknown_is_named(tables, names, message):
     assert '\n' not in str(caught.value)
 
 
-def test_the_command(monkeypatch, capsys, tmp_path):
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', ['paper_tables.py', *map(str, args)])
-        runpy.run_path(str(ROOT / 'tools/analysis_tools/paper_tables.py'), run_name='__main__')
-
+def test_the_command(run_here, tmp_path):
+    tool = 'python', 'tools/analysis_tools/paper_tables.py'
     out = tmp_path / 'new' / 't.csv'
-    run('--table', 'T3', '--row', 'R65', '--format', 'csv', '--out', out)
+    run_here(*tool, '--table', 'T3', '--row', 'R65', '--format', 'csv', '--out', out)
     (row,) = csv.DictReader(out.read_text().splitlines())
     assert (row['table'], row['params']) == ('T3', '707188')
-    run('--table', 'T3', '--row', 'R65')
-    assert capsys.readouterr().out.startswith('Table 3: ')
+    done = run_here(*tool, '--table', 'T3', '--row', 'R65')
+    assert done.stdout.startswith('Table 3: ')
     for args, message in (
         (('--row', 'R66'), 'error: no row in T1, T2'),
         (('--table', 'T3', '--row', 'R65', '--out', tmp_path), 'error: cannot write'),
     ):
-        with pytest.raises(SystemExit) as caught:
-            run(*args)
-        assert caught.value.code == 2
-        error = capsys.readouterr().err
-        assert error.startswith(message) and error.count('\n') == 1
+        done = run_here(*tool, *args, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith(message) and done.stderr.count('\n') == 1

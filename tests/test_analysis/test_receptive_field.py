@@ -2,9 +2,7 @@
 
 import csv
 import logging
-import runpy
 import shlex
-import sys
 
 import cv2
 import numpy as np
@@ -291,18 +289,17 @@ def test_toolbox_backbone():
     assert np.nonzero(contribution)[0].min() >= 11 and np.nonzero(contribution)[0].max() < 54
 
 
-def test_tool(image, tmp_path, monkeypatch, capsys):
+def test_tool(image, tmp_path, run_here):
     pytest.importorskip('mmpretrain')
     config, checkpoint, out = str(ROOT / CLS[0]), tmp_path / 'run/weights.pth', tmp_path / 'out'
     checkpoint.parent.mkdir()
     weights_of(config, checkpoint)
     options = [f'{key}={value}' for key, value in NARROW.items()]
-    _, tool, _, flag, _ = shlex.split(readme.command('receptive field'))
-    command = [config, checkpoint, flag, ROOT / CLS[1], '--stages', '3', '1', '--size', '64',
-               '--images', image[0], '--out', out, '--cfg-options', *options]  # fmt: skip
-    monkeypatch.setattr(sys, 'argv', [tool, *map(str, command)])
-    runpy.run_path(str(ROOT / tool), run_name='__main__')
-    printed = capsys.readouterr().out
+    python, tool, _, flag, _ = shlex.split(readme.command('receptive field'))
+    command = [python, tool, config, checkpoint, flag, ROOT / CLS[1], '--stages', 3, 1,
+               '--size', 64, '--images', image[0], '--out', out,
+               '--cfg-options', *options]  # fmt: skip
+    printed = run_here(*command).stdout
     assert printed.startswith('images, 64 x 64 pixels\nnetwork')
     with (out / 'receptive_field.csv').open() as file:
         rows = list(csv.DictReader(file))

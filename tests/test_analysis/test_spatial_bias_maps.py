@@ -1,8 +1,6 @@
 """Maps of spatial bias against the layer called by hand, and the sheets that show them."""
 
-import runpy
 import shlex
-import sys
 
 import cv2
 import numpy as np
@@ -133,15 +131,13 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize('scope', CONFIGS)
-def test_tool(images, saved, scope, monkeypatch, capsys, tmp_path):
+def test_tool(images, saved, scope, run_here, tmp_path):
     pytest.importorskip(scope)
     config, checkpoint = saved(CONFIGS[scope])
-    _, tool, _, _, _, flag, *_ = shlex.split(readme.command('vis spatial bias'))
+    python, tool, _, _, _, flag, *_ = shlex.split(readme.command('vis spatial bias'))
     out = tmp_path / 'out'
-    command = [tool, images, config, checkpoint, '--out-dir', out, flag, 'layer1.1']
-    monkeypatch.setattr(sys, 'argv', list(map(str, command)))
-    runpy.run_path(str(ROOT / tool), run_name='__main__')
-    lines = capsys.readouterr().out.strip().split('\n')[-2:]
+    command = python, tool, images, config, checkpoint, '--out-dir', out, flag, 'layer1.1'
+    lines = run_here(*command).stdout.strip().split('\n')[-2:]
     assert lines == [
         f'{images}/{name}.png: maps of layer1.1 -> {out}/{name}.png' for name in ('high', 'wide')
     ]

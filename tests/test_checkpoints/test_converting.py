@@ -3,8 +3,6 @@
 import argparse
 import os
 import resource
-import runpy
-import sys
 
 import pytest
 import torch
@@ -17,7 +15,6 @@ from torch.nn import functional as F
 from mmsb.checkpoints.converting import convert_checkpoint, in_layout, read_weights
 from mmsb.errors import UserError
 from mmsb.models import SBResNet, SBResNet_CIFAR
-from tests.conftest import ROOT
 from tests.weights import randomise
 
 SIZES = [(64, 64), (33, 97)]
@@ -324,23 +321,17 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert (tmp_path / 'out.pth').read_text() == 'old'
 
 
-def test_tool(tmp_path, monkeypatch, capsys):
+def test_tool(run_here, tmp_path):
     model = Classifier(SBResNet(18, base_channels=8), 5)
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
-    monkeypatch.chdir(tmp_path)
-
-    def tool(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['convert.py', *arguments])
-        runpy.run_path(str(ROOT / 'tools/model_converters/convert.py'), run_name='__main__')
-
-    tool('a.pth', 'b.pth', '--to', 'release')
-    assert capsys.readouterr().out.splitlines() == [
+    tool = 'python', 'tools/model_converters/convert.py', 'a.pth'
+    done = run_here(*tool, 'b.pth', '--to', 'release', cwd=tmp_path)
+    assert done.stdout.splitlines() == [
         f'mmsb -> release: {len(model.state_dict())} tensors in b.pth',
         "backbone=dict(type='mmsb.SBResNet', depth=18, base_channels=8)",
     ]
-    with pytest.raises(SystemExit) as stop:
-        tool('a.pth', 'c.pth', '--to', 'torchvision')
-    assert stop.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    done = run_here(*tool, 'c.pth', '--to', 'torchvision', cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
     assert line.startswith('error: a.pth has spatial bias')
-    assert sorted(os.listdir()) == ['a.pth', 'b.pth']
+    assert sorted(os.listdir(tmp_path)) == ['a.pth', 'b.pth']

@@ -17,20 +17,20 @@ from tests.conftest import MINI_SB, ROOT, TINY
 
 
 @pytest.fixture(scope='module')
-def trained(run_tool, tmp_path_factory):
+def trained(run_here, tmp_path_factory):
     """A checkpoint of a training with averaged weights."""
     pytest.importorskip('mmdet')
     work = tmp_path_factory.mktemp('work')
     config = work / 'averaged.py'
     hooks = [dict(type='EMAHook', momentum=0.5)]
     config.write_text(f'_base_ = {str(ROOT / MINI_SB)!r}\ncustom_hooks = {hooks}')
-    run_tool(sys.executable, 'tools/train.py', config, '--work-dir', work, '--cfg-options', *TINY)
+    run_here('python', 'tools/train.py', config, '--work-dir', work, '--cfg-options', *TINY)
     return work / 'epoch_1.pth'
 
 
-def test_of_a_training(trained, run_tool, tmp_path):
-    done = run_tool(
-        sys.executable, 'tools/model_converters/publish_model.py', trained, tmp_path / 'sb.pth'
+def test_of_a_training(trained, run_here, tmp_path):
+    done = run_here(
+        'python', 'tools/model_converters/publish_model.py', trained, tmp_path / 'sb.pth'
     )
     (path,) = tmp_path.iterdir()
     digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
@@ -57,8 +57,8 @@ def test_of_a_training(trained, run_tool, tmp_path):
     assert after['meta']['mmsb_version'] == __version__
 
     file = tmp_path / 'metrics.json'
-    run_tool(
-        sys.executable, 'tools/test.py', MINI_SB, path, '--work-dir', tmp_path / 'w',
+    run_here(
+        'python', 'tools/test.py', MINI_SB, path, '--work-dir', tmp_path / 'w',
         '--metrics-out', file, '--cfg-options', *TINY,
     )  # fmt: skip
     validation = read_log(trained.parent).val[-1]

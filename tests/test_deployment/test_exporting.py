@@ -2,8 +2,6 @@
 
 import io
 import json
-import runpy
-import sys
 
 import onnx
 import pytest
@@ -203,20 +201,12 @@ def test_bad_input(tiny, tmp_path, monkeypatch):
     refused("onnx and onnxruntime not installed: pip install 'mmsb[deploy]'")
 
 
-def test_the_command(tiny, tmp_path, monkeypatch, capsys):
+def test_the_command(tiny, tmp_path, run_here):
     pytest.importorskip('mmpretrain')
-    monkeypatch.chdir(ROOT)
-    config, checkpoint = tiny('mmpretrain')
-
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', ['export.py', *args])
-        runpy.run_path('tools/deployment/export.py', run_name='__main__')
-
+    command = 'python', 'tools/deployment/export.py', *tiny('mmpretrain'), '--shape'
     out = str(tmp_path / 'm.onnx')
-    run(config, checkpoint, '--shape', '64', '96', '--batch', '2', '--out', out)
-    *_, line, path = capsys.readouterr().out.splitlines()
+    done = run_here(*command, 64, 96, '--batch', 2, '--out', out)
+    *_, line, path = done.stdout.splitlines()
     assert line.startswith('2 x 3 x 64 x 96') and path == out
-    with pytest.raises(SystemExit) as caught:
-        run(config, checkpoint, '--shape', '0', '5')
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith('error: the shape is (0, 5)')
+    done = run_here(*command, 0, 5, check=False)
+    assert done.returncode == 2 and done.stderr.startswith('error: the shape is (0, 5)')

@@ -13,6 +13,7 @@ import torch
 from mmsb.engine import test as run_test
 from mmsb.engine import train
 from mmsb.engine.arguments import parse_test_args, parse_train_args
+from mmsb.engine.launch import main as launch
 from mmsb.errors import UserError
 from tests.conftest import MINI_SB, TINY
 
@@ -271,36 +272,38 @@ def test_more_processes_than_gpus(monkeypatch):
     check_num_processes(4)  # on CPU
 
 
-class TestOfTheLauncher:
-    """From the shell: what is printed, and the exit code."""
+@pytest.mark.parametrize(
+    ('env', 'args', 'message'),
+    [
+        ({}, ['configs/nothing.py', '2'], 'does not exist'),
+        ({}, [MINI_SB, 'two'], "the number of processes is 'two'"),
+        (dict(NNODES='2', NODE_RANK='3'), [MINI_SB, '2'], 'NODE_RANK is 3'),
+        (dict(PORT='http'), [MINI_SB, '2'], "PORT is 'http'"),
+    ],
+)
+def test_launcher(capsys, monkeypatch, root, env, args, message):
+    monkeypatch.chdir(root)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stop:
+        launch(['tools/train.py', *args])
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out and err.startswith('error: ') and message in err and err.count('\n') == 1
 
-    def run(self, run_tool, *args, **env):
-        done = run_tool('tools/dist_train.sh', *args, check=False, **env)
-        assert done.returncode == 2
-        assert done.stdout == ''
-        *others, last = done.stderr.splitlines()  # others: warnings of OpenMMLab's mmengine
-        assert last.startswith('error: '), done.stderr
-        assert not [line for line in others if line.startswith(('error', 'Traceback'))]
-        return last
 
-    def test_usage(self, run_tool):
-        assert 'CONFIG PROCESSES' in self.run(run_tool)
-
-    def test_config_does_not_exist(self, run_tool):
-        assert 'does not exist' in self.run(run_tool, 'configs/nothing.py', 2)
-
-    def test_number_of_processes(self, run_tool):
-        assert "'two'" in self.run(run_tool, MINI_SB, 'two')
-
-    def test_port_in_use(self, run_tool):
-        with socket.socket() as sock:
-            sock.bind(('', 0))
-            sock.listen()
-            port = sock.getsockname()[1]
-            assert f'port {port} is in use' in self.run(run_tool, MINI_SB, 2, PORT=port)
-
-    def test_node_rank(self, run_tool):
-        assert 'NODE_RANK is 3' in self.run(run_tool, MINI_SB, 2, NNODES=2, NODE_RANK=3)
+def test_launcher_from_the_shell(run_tool):
+    """What is printed, and the exit code."""
+    with socket.socket() as sock:
+        sock.bind(('', 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        for args, message in (((), 'CONFIG PROCESSES'), ((MINI_SB, 2), f'port {port} is in use')):
+            done = run_tool('tools/dist_train.sh', *args, check=False, PORT=port)
+            assert done.returncode == 2 and done.stdout == ''
+            *others, last = done.stderr.splitlines()  # others: warnings of OpenMMLab's mmengine
+            assert last.startswith('error: ') and message in last
+            assert not [line for line in others if line.startswith(('error', 'Traceback'))]
 
 
 def test_of_two_processes_one_speaks(run_tool, tmp_path):

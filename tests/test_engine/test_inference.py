@@ -1,7 +1,6 @@
 """demo/image_demo.py: the three tasks, folders and lists, bad input."""
 
 import re
-import sys
 from pathlib import Path
 
 import cv2
@@ -99,10 +98,10 @@ def test_no_two_images_share_an_output():
     )
 
 
-def test_command_line(images, checkpoint, run_tool):
+def test_command_line(images, checkpoint, run_here):
     pytest.importorskip('mmpretrain.apis')
-    done = run_tool(
-        sys.executable, 'demo/image_demo.py', images / 'folder', CONFIGS['mmpretrain'],
+    done = run_here(
+        'python', 'demo/image_demo.py', images / 'folder', CONFIGS['mmpretrain'],
         checkpoint('mmpretrain'), '--out-dir', images / 'out', '--device', 'cpu',
     )  # fmt: skip
     assert done.stdout.count(': class 7 (1.00) -> ') == 2

@@ -8,7 +8,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
@@ -49,11 +48,11 @@ def test_processes_stay_equal(trained):
     assert all(t.isfinite().all() for t in state.values() if t.is_floating_point())
 
 
-def test_tta(trained, run_tool, tmp_path):
+def test_tta(trained, run_here, tmp_path):
     work_dir, _ = trained
     metrics = tmp_path / 'metrics.json'
-    run_tool(
-        sys.executable, 'tools/test.py', MINI_SB, work_dir / 'epoch_1.pth', '--work-dir',
+    run_here(
+        'python', 'tools/test.py', MINI_SB, work_dir / 'epoch_1.pth', '--work-dir',
         tmp_path / 'work', '--tta', '--metrics-out', metrics, '--cfg-options', *TINY,
     )  # fmt: skip
     assert 'coco/bbox_mAP' in json.loads(metrics.read_text())
@@ -200,7 +199,7 @@ HEADLINE_ON_CPU = [
 ]
 
 
-def test_headline_commands(run_tool, tmp_path):
+def test_headline_commands(run_tool, run_here, tmp_path):
     """README's commands for COCO, on the miniature."""
     options = shlex.join(['--work-dir', str(tmp_path), '--cfg-options', *HEADLINE_ON_CPU])
     done = run_tool('bash', '-c', f'{readme.command("train sb")} {options}')
@@ -214,10 +213,9 @@ def test_headline_commands(run_tool, tmp_path):
     predictions = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
     assert len({p['img_id'] for p in predictions}) == len(predictions) == 4  # of both processes
 
-    command = readme.command('draw predictions').replace('python ', f'{sys.executable} ')
-    command = command.replace(checkpoint, str(tmp_path / 'epoch_1.pth'))
+    command = readme.command('draw predictions').replace(checkpoint, str(tmp_path / 'epoch_1.pth'))
     command = command.replace('--show-dir drawn', f'--show-dir {tmp_path / "drawn"}')
-    run_tool('bash', '-c', f'{command} {options}')
+    run_here(*shlex.split(f'{command} {options}'))
     assert len(list((tmp_path / 'drawn').glob('*.jpg'))) == 4
 
 

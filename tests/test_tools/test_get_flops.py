@@ -1,8 +1,6 @@
 """What configs cost, against torch's own counter and the paper's figures."""
 
 import csv
-import runpy
-import sys
 
 import pytest
 import torch
@@ -163,26 +161,20 @@ def test_bad_input():
     assert '\n' not in str(caught.value)
 
 
-def test_the_command(monkeypatch, capsys):
+def test_the_command(run_here):
     needs('mmdet')
-
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', ['get_flops.py', *args])
-        runpy.run_path('tools/analysis_tools/get_flops.py', run_name='__main__')
-
-    run(SB, '--backbone', '--shape', '224', '224')
-    assert capsys.readouterr().out.splitlines()[-4:] == [
+    tool = 'python', 'tools/analysis_tools/get_flops.py'
+    done = run_here(*tool, SB, '--backbone', '--shape', 224, 224)
+    assert done.stdout.splitlines()[-4:] == [
         f'{SB}, backbone',
         'image       3 x 224 x 224',
         'parameters  23,937,620',
         'MACs        4,112,741,968  (4.11 G, convolution and linear)',
     ]
-    run(MINI_SB, '--convention', 'thop')
-    image, _, operations = capsys.readouterr().out.splitlines()[-3:]
+    done = run_here(*tool, MINI_SB, '--convention', 'thop')
+    image, _, operations = done.stdout.splitlines()[-3:]
     assert image == 'image       3 x 256 x 256, 200 proposals'
     expected = count_config(MINI_SB).counts.thop
     assert operations.startswith(f'operations  {expected:,}  (')
-    with pytest.raises(SystemExit) as caught:
-        run(SB, '--shape', '224', '-1')
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith('error: the shape is (224, -1)')
+    done = run_here(*tool, SB, '--shape', 224, -1, check=False)
+    assert done.returncode == 2 and done.stderr.startswith('error: the shape is (224, -1)')
