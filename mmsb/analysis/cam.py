@@ -211,16 +211,17 @@ def _aim_at_boxes(found, network: Network, category: str | None, min_score: floa
     scores = found.scores[kept]
     counts = Counter(network.class_name(label) for label in found.labels[kept].tolist())
     text = ', '.join(f'{count} {name}' for name, count in counts.most_common(3))
-    text += ', ...' if len(counts) > 3 else ''
+    text += ',\xa0...' if len(counts) > 3 else ''
     value = scores.logit(eps=torch.finfo(scores.dtype).eps).sum()
     return Aim(value, text, boxes=found.bboxes[kept].detach().cpu().numpy())
 
 
 # of a toolbox: how its models run on an input, and what of one image's output is explained
 TASKS = dict(
-    mmpretrain=(_run_classifier, _aim_at_class),
-    mmseg=(_run_segmentor, _aim_at_segment),
-    mmdet=(_run_detector, _aim_at_boxes),
+    mmpretrain=(_run_classifier, _aim_at_class, 'gradcam'),
+    mmseg=(_run_segmentor, _aim_at_segment, 'gradcam'),
+    # A box hangs on one place; Grad-CAM, which weights a channel everywhere alike, misses it.
+    mmdet=(_run_detector, _aim_at_boxes, 'layercam'),
 )
 
 
@@ -380,7 +381,7 @@ def explain(
     network: Network,
     inputs: Inputs,
     layers: Sequence[Layer],
-    method: str = 'gradcam',
+    method: str | None = None,
     category: str | None = None,
     min_score: float = 0.3,
 ) -> Explanation:
@@ -394,6 +395,7 @@ def explain(
         inputs: The image, by :func:`mmsb.engine.inputs.load_inputs`.
         layers: Its layers, by :func:`find_layers`.
         method: A key of `METHODS`; those of eigencam, kpcacam and fem see features alone.
+            Defaults to None: gradcam, and for a detector layercam.
         category: A class by name or index. Defaults to None: the predicted one, in segmentation
             the most frequent but background, in detection all.
         min_score: Lowest score of a detection. Defaults to 0.3.
@@ -405,6 +407,8 @@ def explain(
         NothingToExplainError: The network finds nothing of it, or no map has a peak.
         UserError: There is no such class, or a layer makes no map.
     """
+    _, find_aim, default = TASKS[network.cfg.default_scope]
+    method = method or default
     cam = method_class(method)(_OnSamples(network, inputs.samples), [])
     most = MOST_POSITIONS if method in OF_ALL_POSITIONS else None
     recorder = cam.activations_and_grads = _Recorder(cam.model, layers, most)
@@ -421,7 +425,6 @@ def explain(
             )
         return aims[0].value
 
-    find_aim = TASKS[network.cfg.default_scope][1]
     # The input needs a gradient, or frozen stages would have none.
     x = inputs.tensor.detach().clone().requires_grad_(cam.uses_gradients)
     try:
@@ -496,7 +499,7 @@ def explain_images(
     images: Sequence[str],
     networks: Sequence[tuple[str, str, str]],
     out_dir: str = 'cams',
-    method: str = 'gradcam',
+    method: str | None = None,
     layers: Sequence[str] = (),
     category: str | None = None,
     min_score: float = 0.3,
@@ -508,7 +511,7 @@ def explain_images(
         images: Image files and folders.
         networks: Of each network what to call it, its config and its checkpoint; of any task.
         out_dir: Folder for the sheets, NAME.png each. Defaults to 'cams'.
-        method: A key of `METHODS`. Defaults to 'gradcam'.
+        method: See :func:`explain`.
         layers: See :func:`find_layers`, a row each. Defaults to the last stage.
         category: See :func:`explain`.
         min_score: See :func:`explain`.
@@ -523,7 +526,7 @@ def explain_images(
         UserError: Something the user can set right; also if there is nothing to explain in any of
             the images.
     """
-    method_class(method)
+    method_class(method or 'gradcam')  # before anything is loaded
     paths = find_images(images)
     loaded = [load_network(*network) for network in networks]
     columns = [(network, find_layers(network, layers, spatial_bias)) for network in loaded]

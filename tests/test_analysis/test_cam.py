@@ -81,9 +81,9 @@ def make_inputs(network, height=64, width=96, padding=0):
     return Inputs(x, [sample], picture)
 
 
-def by_hand(features, gradient, size=(64, 96), axes=(2, 3)):
-    """Grad-CAM, from 0 to 1 over the input; None where no place has a positive weight."""
-    weights = gradient.mean(axes, keepdim=True) if axes else gradient
+def by_hand(features, gradient, size=(64, 96), layercam=False):
+    """Grad-CAM, or LayerCAM, from 0 to 1 over the input; None where nothing is positive."""
+    weights = gradient.clamp(min=0) if layercam else gradient.mean((2, 3), keepdim=True)
     heat = (weights * features).sum(1, keepdim=True).clamp(min=0)
     if heat.max() == 0:
         return None
@@ -149,10 +149,9 @@ def test_detector():
         scores = found['scores'][:count]
         value = (scores / (1 - scores)).log().sum()
         (gradient,) = torch.autograd.grad(value, kept[0], retain_graph=True)
-        # HiResCAM: weights by place, of which here, unlike of their means, some are positive
         least = scores[-1].item() - 1e-9
-        result = explain(network, inputs, layers, 'hirescam', min_score=least)
-        assert_same(result.maps[0], by_hand(kept[0], gradient, axes=()))
+        result = explain(network, inputs, layers, min_score=least)
+        assert_same(result.maps[0], by_hand(kept[0], gradient, layercam=True))
         np.testing.assert_allclose(result.boxes, found['boxes'][:count].detach(), atol=1e-4)
     label = found['labels'][0]
     only = explain(network, inputs, layers, 'eigencam', str(label.item()), min_score=0.0)
@@ -177,7 +176,7 @@ def test_spatial_bias_beside_the_convolution(kind):
     block = network.model.backbone.layer2[1]
     read = []
     handle = block.bn1.register_forward_pre_hook(lambda module, args: read.append(args[0]))
-    task_run, task_aim = cam.TASKS[network.cfg.default_scope]
+    task_run, task_aim, method = cam.TASKS[network.cfg.default_scope]
     output = task_run(network.model, inputs.tensor.clone().requires_grad_(), inputs.samples)[0]
     handle.remove()
     aim = task_aim(output, network, None, 0.0)
@@ -186,7 +185,8 @@ def test_spatial_bias_beside_the_convolution(kind):
     assert [layer.title for layer in layers] == ['layer2.1.conv1', 'spatial bias']
     found = explain(network, inputs, layers, min_score=0.0)
     for heat, part in zip(found.maps, (slice(16), slice(16, 19)), strict=True):
-        assert_same(heat, by_hand(read[0][:, part], gradient[:, part]))
+        layercam = method == 'layercam'
+        assert_same(heat, by_hand(read[0][:, part], gradient[:, part], layercam=layercam))
 
 
 def test_blocks_with_spatial_bias():

@@ -23,7 +23,7 @@ def parse_args():
         help='a column of the sheet; again for each network',
     )
     add('--out-dir', default='cams', help='folder for the sheets, one an image; default cams')
-    add('--method', default='gradcam', help=f'{", ".join(METHODS)}; default gradcam')
+    add('--method', help=f'{", ".join(METHODS)}; default gradcam, for detectors layercam')
     add(
         '--layers',
         nargs='+',
