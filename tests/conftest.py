@@ -5,7 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -42,19 +42,30 @@ def pytest_configure():
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 
-@pytest.fixture(autouse=True)
-def mmengine_globals():
-    """mmengine keeps scopes, loggers, visualizers for all of a process: a test leaves none."""
+@contextmanager
+def own_mmengine_globals():
+    """mmengine keeps scopes, loggers, visualizers by name for all of a process: here, for a block."""
     from mmengine.utils import ManagerMixin
 
     def kinds(of=ManagerMixin):
         return {kind for below in of.__subclasses__() for kind in (below, *kinds(below))}
 
     before = {kind: dict(kind._instance_dict) for kind in kinds()}
-    yield
-    for kind in kinds():
+    for kind in before:
         kind._instance_dict.clear()
-        kind._instance_dict.update(before.get(kind, {}))
+    try:
+        yield
+    finally:
+        for kind in kinds():
+            kind._instance_dict.clear()
+            kind._instance_dict.update(before.get(kind, {}))
+
+
+@pytest.fixture(autouse=True)
+def mmengine_globals():
+    """A test neither finds nor leaves any."""
+    with own_mmengine_globals():
+        yield
 
 
 @pytest.fixture(scope='session')
@@ -114,7 +125,12 @@ def run_here(mini_coco):
         while words[0] != 'python':
             name, _, env[name] = words.pop(0).partition('=')
         out, err, code = io.StringIO(), io.StringIO(), 0
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        with (
+            own_mmengine_globals(),  # a fixture of a module or of the session isn't in a test's
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
             patch.chdir(cwd)
             patch.setattr(sys, 'argv', words[1:])
             for name, value in tool_environment(mini_coco, **env).items():
