@@ -12,12 +12,21 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmsb.analysis.longrange_report import NETWORKS, write_longrange_report
+from mmsb.analysis.longrange_report import ABLATIONS, NETWORKS, write_longrange_report
 from tests import readme
 from tests.conftest import ROOT, assert_one_line
 
 pytest.importorskip('mmseg.models')
 RANGES = ('16-24px', '24-32px')
+REPRODUCE = ROOT / 'docs/reproduce.md'
+SIZE_ON_CIFAR = {'sb_r14': 'sb_resnet65-s12-size10', 'sb_r14-size6': 'sb_resnet65-s12'}
+
+
+def on_cifar(title, network):
+    """The ResNet-65 of the paper's table that varies the same."""
+    name = network.replace('sb_r14', 'sb_resnet65-s12').replace('sb_r11', 'sb_resnet65')
+    name = re.sub('^r1[14]$', 'resnet65', name)
+    return SIZE_ON_CIFAR.get(network, name) if title == 'Grid' else name
 
 
 def made_up_run(work_dir, network, task, seed, accuracy, training=(33, 50, 60)):
@@ -72,13 +81,32 @@ def cell(*values, digits=1):
 
 def test_figures_in_the_docs_are_the_measured_ones():
     found = json.loads((ROOT / 'benchmarks/results/longrange.json').read_text())['runs']
-    rows = rows_of((ROOT / 'docs/longrange.md').read_text())
+    page = (ROOT / 'docs/longrange.md').read_text()
+    rows = rows_of(page.partition('## Ablations')[0])
     for network, (title, _) in NETWORKS.items():
         for column, task in enumerate(('any', 'row'), 2):
             name = f'fcn_{network}_600_longrange-{task}.py'
             of_seeds = [run for run in found if run['config'].endswith(name)]
             assert sorted(run['seed'] for run in of_seeds) == [0, 1, 2]
             assert rows[title][column] == cell(*(run['last']['accuracy'] for run in of_seeds))
+
+
+def test_ablations_in_the_docs_are_the_measured_ones():
+    found = json.loads((ROOT / 'benchmarks/results/longrange_ablations.json').read_text())['runs']
+    text = (ROOT / 'docs/longrange.md').read_text()
+    sections = dict(re.findall(r'^### (.*?)\n(.*?)(?=^##|\Z)', text, re.MULTILINE | re.DOTALL))
+    paper = dict(re.findall(r'\[(\w*resnet65\S*)\].*?\| (\d+\.\d+)', REPRODUCE.read_text()))
+    assert list(sections) == list(ABLATIONS)
+    for title, networks in ABLATIONS.items():
+        rows = rows_of(sections[title])
+        assert list(rows)[2:] == [NETWORKS.get(name, (name,))[0] for name in networks]
+        for network, row in zip(networks, list(rows.values())[2:], strict=True):
+            name = f'fcn_{network}_600_longrange-row.py'
+            of_seeds = [run for run in found if run['config'].endswith(name)]
+            assert row[1] == cell(*(run['last']['accuracy'] for run in of_seeds))
+            solved = [run['solved_at'] for run in of_seeds if run['solved_at']]
+            assert row[2] == (cell(*solved, digits=0) if solved else '–')
+            assert row[3] == paper.get(on_cifar(title, network), '–')
 
 
 def test_page(runs):
