@@ -44,7 +44,7 @@ def pytest_configure():
 
 @contextmanager
 def own_mmengine_globals():
-    """mmengine keeps scopes, loggers, visualizers by name for all of a process: here, for a block."""
+    """mmengine keeps scopes, loggers, visualizers for all of a process: here, for a block."""
     from mmengine.utils import ManagerMixin
 
     def kinds(of=ManagerMixin):
