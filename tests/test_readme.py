@@ -97,7 +97,7 @@ def test_demo(run_tool, run_here, tmp_path):
         if ' rm ' in line:
             subprocess.run(line, shell=True, check=True)
             continue
-        line = re.sub(r'tools/dist_(\w+)\.sh (.*?) 1 --', r'bin/python tools/\1.py \2 --', line)
+        line = re.sub(r'tools/dist_(\w+)\.sh (.*?) 1 --', r'python tools/\1.py \2 --', line)
         expand = ['bash', '-c', 'printf "%q " ' + line.replace(' bin/python ', ' python ')]
         run_here(*shlex.split(subprocess.check_output(expand, text=True)))
     for name in ('sb', 'plain'):

@@ -18,7 +18,7 @@ from tests.conftest import ROOT, assert_one_line
 
 pytest.importorskip('mmseg.models')
 RANGES = ('16-24px', '24-32px')
-REPRODUCE = ROOT / 'docs/reproduce.md'
+DOCS, REPRODUCE = ROOT / 'docs/longrange.md', ROOT / 'docs/reproduce.md'
 SIZE_ON_CIFAR = {'sb_r14': 'sb_resnet65-s12-size10', 'sb_r14-size6': 'sb_resnet65-s12'}
 
 
@@ -79,30 +79,38 @@ def cell(*values, digits=1):
     return f'{np.mean(values):.{digits}f}{spread} ({len(values)})'
 
 
+def sections_of(page, level):
+    heading = '#' * level
+    parts = re.findall(rf'^{heading} (.*?)\n(.*?)(?=^##|\Z)', page, re.MULTILINE | re.DOTALL)
+    return dict(parts)
+
+
+def measured(file, network, task):
+    """The runs of the three seeds in a file of benchmarks/results."""
+    found = json.loads((ROOT / 'benchmarks/results' / file).read_text())['runs']
+    name = f'fcn_{network}_600_longrange-{task}.py'
+    of_seeds = [run for run in found if run['config'].endswith(name)]
+    assert sorted(run['seed'] for run in of_seeds) == [0, 1, 2]
+    return of_seeds
+
+
 def test_figures_in_the_docs_are_the_measured_ones():
-    found = json.loads((ROOT / 'benchmarks/results/longrange.json').read_text())['runs']
-    page = (ROOT / 'docs/longrange.md').read_text()
-    rows = rows_of(page.partition('## Ablations')[0])
+    rows = rows_of(sections_of(DOCS.read_text(), 2)['What we measured'])
     for network, (title, _) in NETWORKS.items():
         for column, task in enumerate(('any', 'row'), 2):
-            name = f'fcn_{network}_600_longrange-{task}.py'
-            of_seeds = [run for run in found if run['config'].endswith(name)]
-            assert sorted(run['seed'] for run in of_seeds) == [0, 1, 2]
+            of_seeds = measured('longrange.json', network, task)
             assert rows[title][column] == cell(*(run['last']['accuracy'] for run in of_seeds))
 
 
 def test_ablations_in_the_docs_are_the_measured_ones():
-    found = json.loads((ROOT / 'benchmarks/results/longrange_ablations.json').read_text())['runs']
-    text = (ROOT / 'docs/longrange.md').read_text()
-    sections = dict(re.findall(r'^### (.*?)\n(.*?)(?=^##|\Z)', text, re.MULTILINE | re.DOTALL))
+    sections = sections_of(DOCS.read_text(), 3)
     paper = dict(re.findall(r'\[(\w*resnet65\S*)\].*?\| (\d+\.\d+)', REPRODUCE.read_text()))
     assert list(sections) == list(ABLATIONS)
     for title, networks in ABLATIONS.items():
         rows = rows_of(sections[title])
         assert list(rows)[2:] == [NETWORKS.get(name, (name,))[0] for name in networks]
         for network, row in zip(networks, list(rows.values())[2:], strict=True):
-            name = f'fcn_{network}_600_longrange-row.py'
-            of_seeds = [run for run in found if run['config'].endswith(name)]
+            of_seeds = measured('longrange_ablations.json', network, 'row')
             assert row[1] == cell(*(run['last']['accuracy'] for run in of_seeds))
             solved = [run['solved_at'] for run in of_seeds if run['solved_at']]
             assert row[2] == (cell(*solved, digits=0) if solved else '–')
@@ -116,7 +124,7 @@ def test_page(runs):
     path = write_longrange_report(runs)
     assert path == runs / 'report/report.html'
     page = path.with_name('report.md').read_text()
-    sections = dict(re.findall(r'^## (.*?)\n(.*?)(?=^## |\Z)', page, re.MULTILINE | re.DOTALL))
+    sections = sections_of(page, 2)
     rows = rows_of(sections['Networks'])
 
     # 3 x 3 stem, four bottlenecks of 64 channels, 16 inside, with their norms, and the head
