@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every figure of docs/performance.md for a GPU, in under ten minutes: benchmarks/gpu_all.sh [DIR].
-# PYTHON: the interpreter (default python).
+# PYTHON: the interpreter (default python). A run that fails is said, and the others go on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 OUT="${1:-benchmarks/results/gpu}"
@@ -10,18 +10,29 @@ PYTHON="${PYTHON:-python}"
   exit 1
 }
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-run() { "$PYTHON" tools/analysis_tools/benchmark.py --device cuda --rounds 7 --out "$OUT" "$@"; }
+failed=0
+run() {
+  echo "\$ benchmark.py $*"
+  "$PYTHON" tools/analysis_tools/benchmark.py --device cuda --rounds 7 --min-seconds 0.15 --out "$OUT" "$@" || {
+    echo "error: benchmark.py $* failed" >&2
+    failed=1
+  }
+}
 
-"$PYTHON" tools/analysis_tools/roofline.py --device cuda --batch 128
+"$PYTHON" tools/analysis_tools/roofline.py --device cuda --batch 128 || failed=1
 run --preset headline --batch 128 --dtype fp32 bf16
-run --preset headline --batch 128 --dtype bf16 --layout nhwc --compile --name compiled
+run ResNet-50 SB NL --batch 1 8 128 --dtype fp32 bf16 --layout nhwc --fuse --graph --name graphs
+run ResNet-50 SB --batch 128 --dtype bf16 --layout nhwc --mode inference training --operators --name operators
+run ResNet-50 SB --batch 128 --dtype bf16 --layout nhwc --fuse --operators --name operators_fused
+run --preset paper --batch 128 --dtype bf16 --layout nhwc
 run --preset batch --batch 1 8 64 256 --dtype bf16
-run --preset paper --batch 128 --dtype bf16
 run --preset resolution --batch 8 --dtype bf16
-run --preset settings --batch 128 --dtype bf16
 run --preset detector --dtype bf16
 run --preset segmentor --dtype bf16
+run --preset settings --batch 128 --dtype bf16
+run ResNet-50 SB --batch 128 --dtype bf16 --layout nhwc --fuse --compile --name compiled
 
 export MMSB_COCO_ROOT=work_dirs/benchmark_coco
 "$PYTHON" tools/dataset_tools/make_mini_coco.py "$MMSB_COCO_ROOT" --train 64 --val 1 --size 480 640
 run --preset training-split --batch 8 --dtype bf16
+exit $failed

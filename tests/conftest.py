@@ -40,6 +40,10 @@ def assert_one_line(make, message: str) -> None:
 def pytest_configure():
     # The suite runs one process a core; torch's threads would only fight for them.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+    import torch
+
+    if not torch.cuda.is_available():  # before Triton is imported
+        os.environ.setdefault('TRITON_INTERPRET', '1')
 
 
 @contextmanager

@@ -42,10 +42,12 @@ class Setting:
         mode: 'inference' or 'training': forward, backward and an SGD step.
         batch: Images a step.
         shape: Their height and width.
-        dtype: 'fp32', or 'bf16' and 'fp16' through autocast.
+        dtype: 'fp32', or 'bf16' and 'fp16': through autocast, but of a network with folded norms
+            the weights themselves, as one would deploy it.
         layout: 'nchw' or 'nhwc' (channels last).
         fuse: Batch norms folded into convolutions (inference).
         compile: Through torch.compile.
+        graph: The forward pass recorded as a CUDA graph and replayed (inference on a GPU).
         data: Training batches from the config's own loader; the shape is then its own.
     """
 
@@ -56,11 +58,12 @@ class Setting:
     layout: str = 'nchw'
     fuse: bool = False
     compile: bool = False
+    graph: bool = False
     data: bool = False
 
     def __str__(self) -> str:
         size = 'own images' if self.data else 'x'.join(map(str, self.shape))
-        flags = [name for name in ('fuse', 'compile') if getattr(self, name)]
+        flags = [name for name in ('fuse', 'compile', 'graph') if getattr(self, name)]
         return ', '.join([self.mode, f'batch {self.batch}', size, self.dtype, self.layout, *flags])
 
 
@@ -243,6 +246,8 @@ def _check(names, settings, device, rounds) -> None:
             raise UserError('--data times training: give --mode training')
         if setting.compile:
             check_compiler(device)
+        if setting.graph and (device != 'cuda' or setting.mode != 'inference'):
+            raise UserError('--graph records inference on a GPU: give --device cuda, no training')
 
 
 def check_compiler(device: str) -> None:
@@ -275,6 +280,9 @@ class _Side:
             self.optimizer = torch.optim.SGD(parameters, lr=1e-5, momentum=0.9)
         if setting.fuse:
             fuse_spatial_bias(model).to(memory_format=LAYOUTS[setting.layout])
+        self.cast = setting.fuse and isinstance(model, Classifier)
+        if self.cast:
+            model.to(DTYPES[setting.dtype])
         if setting.compile:  # in place: the workload's functions call the same modules
             (model if isinstance(model, Classifier) else model.backbone).compile()
         if setting.data:
@@ -282,6 +290,11 @@ class _Side:
         else:
             images, self.targets = self.work.inputs(setting.batch, setting.shape, device)
             self.images = images.contiguous(memory_format=LAYOUTS[setting.layout])
+            if self.cast:
+                self.images = self.images.to(DTYPES[setting.dtype])
+        self.graph: torch.cuda.CUDAGraph | None = None
+        if setting.graph:
+            self._record()
 
     def warm_up(self, min_seconds: float) -> None:
         for _ in range(2):
@@ -313,14 +326,12 @@ class _Side:
             self.images, self.targets = next(self.batches)
             marks.append(self._mark())
             parts = ('data', *parts)
-        amp = nullcontext()
-        if self.setting.dtype != 'fp32':
-            amp = torch.autocast(self.device, DTYPES[self.setting.dtype])
-        if self.setting.mode == 'inference':
-            with torch.inference_mode(), amp:
-                self.work.predict(self.images, self.targets)
+        if self.graph is not None:
+            self.graph.replay()
+        elif self.setting.mode == 'inference':
+            self._predict()
         else:
-            with amp:
+            with self._amp():
                 loss = self.work.loss(self.images, self.targets)
             marks.append(self._mark())
             loss.backward()
@@ -329,6 +340,27 @@ class _Side:
             self.optimizer.zero_grad()
         marks.append(self._mark())
         return dict(zip(parts, self._between(marks), strict=True))
+
+    def _amp(self):
+        if self.setting.dtype == 'fp32' or self.cast:
+            return nullcontext()
+        return torch.autocast(self.device, DTYPES[self.setting.dtype])
+
+    def _predict(self) -> None:
+        with torch.inference_mode(), self._amp():
+            self.work.predict(self.images, self.targets)
+
+    def _record(self) -> None:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # what is made at the first call cannot be recorded
+            for _ in range(3):
+                self._predict()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._predict()
+        self.graph = graph
 
     def _mark(self):
         if self.device != 'cuda':
@@ -386,7 +418,7 @@ def run_benchmark(args) -> None:
         for name in ('mode', 'batch', 'shape', 'dtype', 'layout')
         if getattr(args, name)
     }
-    flags = {name: True for name in ('fuse', 'compile', 'data') if getattr(args, name)}
+    flags = {name: True for name in ('fuse', 'compile', 'graph', 'data') if getattr(args, name)}
     settings = []
     for preset, values in itertools.product(presets, itertools.product(*given.values())):
         setting = {**preset, **dict(zip(given, values, strict=True))}

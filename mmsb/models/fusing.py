@@ -1,8 +1,12 @@
 """Batch norms folded into convolutions, for inference."""
 
+import logging
+from functools import cache
+
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import fuse_conv_bn
+from mmcv.cnn import ConvModule, fuse_conv_bn
+from mmengine.logging import print_log
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
@@ -45,54 +49,193 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
         block.split_norm()
     fuse_conv_bn(model)
     for block in blocks:
-        layer = block.spatial_bias if block.spatial_bias_at else None
-        if isinstance(layer, SpatialBias) and type(layer.reduction.conv) is nn.Conv2d:
-            block.spatial_bias = FusedSpatialBias(layer)
+        if block.spatial_bias_at and isinstance(block.spatial_bias, SpatialBias):
+            block.spatial_bias = FusedSpatialBias(block.spatial_bias, _pad_widened(block))
+        block.fused_forward = forward_in_kernels if _fits_kernels(block) else None
     return model
+
+
+def _pad_widened(block: ResidualBlock) -> int:
+    """Rounds the inputs of the convolution that reads the maps up to a multiple of 16.
+
+    Odd channels keep a GPU from its matrix units. Returns how many zeros that convolution expects.
+    """
+    conv = getattr(block, block.widened_layers[1])
+    reduction = block.spatial_bias.reduction
+    plugged = block.plugin_names[block.spatial_bias_at - 1]
+    if not block.norm_split or plugged or type(conv) is not nn.Conv2d or not _is_folded(reduction):
+        return 0
+    padding = -conv.in_channels % 16
+    conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, padding)))
+    conv.in_channels += padding
+    return padding
+
+
+def _is_folded(layer: ConvModule) -> bool:
+    return type(layer.conv) is nn.Conv2d and layer.conv.bias is not None
 
 
 class FusedSpatialBias(nn.Module):
     """What :class:`mmsb.models.SpatialBias` computes at inference, in shapes that suit kernels.
 
     A convolution to a handful of channels costs more than one to 16, and the 1-D convolution more
-    than a matrix product of its taps side by side.
+    than a matrix product of its taps side by side. On a GPU the whole is three kernels, where there
+    is Triton.
 
     Args:
         layer: In eval mode, the norm of its 1x1 convolution folded.
+        padding: Channels of zeros to append to the maps.
     """
 
-    def __init__(self, layer: SpatialBias):
+    def __init__(self, layer: SpatialBias, padding: int = 0):
         super().__init__()
         self.num_channels, self.size, self.pool = layer.num_channels, layer.size, layer.pool
-        conv = layer.reduction.conv
-        self.reduced = conv.out_channels
-        padding = -self.reduced % 16
-        conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, padding)))
-        conv.out_channels += padding
-        if conv.bias is not None:
-            conv.bias = nn.Parameter(F.pad(conv.bias, (0, padding)))
         self.reduction = layer.reduction
+        conv = self.reduction.conv
+        self.num_maps = self.num_channels + padding
+        self.taps = 1 if layer.mixing is None else layer.mixing.kernel_size[0]
+        if _is_folded(self.reduction):
+            outputs = -(-(self.num_maps + self.taps - 1) // 16) * 16
+            further = outputs - conv.out_channels
+            conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, further)))
+            conv.bias = nn.Parameter(F.pad(conv.bias, (0, further)))
+            conv.out_channels = outputs
         scale, shift = _affine(layer.norm, conv.weight.new_ones(self.num_channels))
         self.mixing = None
         if layer.mixing is not None:
-            self.taps = layer.mixing.kernel_size[0]
             self.mixing = nn.Parameter(layer.mixing.weight.transpose(1, 2).flatten(1))
             shift = shift + scale * layer.mixing.bias
-        self.register_buffer('scale', scale.detach())
-        self.register_buffer('shift', shift.detach())
+        # zeros make the further maps zero, whatever was mixed
+        self.register_buffer('scale', F.pad(scale.detach(), (0, 0, 0, padding)))
+        self.register_buffer('shift', F.pad(shift.detach(), (0, 0, 0, padding)))
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
-        """As :meth:`mmsb.models.SpatialBias.forward`."""
+        """As :meth:`mmsb.models.SpatialBias.forward`, with the padding's zeros after the maps."""
         maps = self.pool(self.reduction(x), self.size).flatten(2)
-        if self.mixing is None:
-            maps = maps[:, : self.reduced]
-        else:
-            taps = [maps[:, tap : tap + self.num_channels] for tap in range(self.taps)]
-            maps = F.linear(torch.cat(taps, dim=2), self.mixing)
+        taps = [maps[:, tap : tap + self.num_maps] for tap in range(self.taps)]
+        maps = taps[0] if self.mixing is None else F.linear(torch.cat(taps, dim=2), self.mixing)
         maps = torch.addcmul(self.shift, maps, self.scale).unflatten(2, (self.size, self.size))
         # few channels are upsampled faster so, and concatenated faster to what is so too
         maps = maps.contiguous(memory_format=torch.channels_last)
         return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False).to(x.dtype)
+
+    def concatenate(self, y: Tensor, x: Tensor) -> Tensor:
+        """ReLU of features and maps.
+
+        Args:
+            y: Features before their ReLU, (B, C, H, W), which may be overwritten.
+            x: What the maps are made of, as in :meth:`forward`.
+
+        Returns:
+            (B, C + num_channels + padding, H, W).
+        """
+        # ReLU first: a compiler fuses it into what makes the two
+        return torch.cat([F.relu_(y), F.relu_(self(x, y.shape[2:]))], dim=1)
+
+    def concatenate_in_kernels(self, y: Tensor, bias: Tensor, x: Tensor, kernels) -> Tensor:
+        """As :meth:`concatenate`, of features to which a bias is still to be added."""
+        conv = self.reduction.conv
+        pooled = kernels.pool(x, conv.weight, conv.bias, self.size)
+        maps = kernels.mix(pooled, self.mixing, self.scale, self.shift, self.num_channels)
+        return kernels.join(y, bias, maps, self.size, self.num_maps)
+
+
+def _fits_kernels(block: ResidualBlock) -> bool:
+    """Whether a fused block is what :func:`forward_in_kernels` computes."""
+    convs = [getattr(block, f'conv{i}') for i in range(1, block.num_layers + 1)]
+    norms = [getattr(block, name) for name in block.norm_names if name]
+    fits = (
+        all(type(conv) is nn.Conv2d and conv.bias is not None for conv in convs)
+        and all(conv.padding_mode == 'zeros' and conv.padding != 'same' for conv in convs)
+        and len(norms) == len(convs)
+        and all(isinstance(layer, nn.Identity) for layer in (*norms, block.drop_path))
+        and not any(block.plugin_names)
+    )
+    if not block.spatial_bias_at:
+        return fits
+    layer = block.spatial_bias
+    conv = layer.reduction.conv
+    return (
+        fits
+        and block.norm_split
+        and layer.mixing is not None
+        and layer.pool is F.adaptive_avg_pool2d
+        and _is_folded(layer.reduction)
+        and conv.stride == (1, 1)
+        and conv.out_channels & (conv.out_channels - 1) == 0
+    )
+
+
+def forward_in_kernels(block: ResidualBlock, x: Tensor) -> Tensor | None:
+    """A fused block in cuDNN's convolutions with ReLU and shortcut within, and Triton's kernels.
+
+    PyTorch's own convolution adds its bias, ReLU and the shortcut in passes over memory of their
+    own, which take as long as the convolutions.
+
+    Args:
+        block: With folded norms.
+        x: (B, in_channels, H, W).
+
+    Returns:
+        The block's output; None where its operators one by one have to do: on another device, in
+        another type, for gradients, or inside a compiler.
+    """
+    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    dtype = torch.get_autocast_dtype('cuda') if torch.is_autocast_enabled('cuda') else x.dtype
+    if (
+        dtype not in (torch.float32, torch.bfloat16, torch.float16)
+        or not x.numel()
+        or torch.jit.is_tracing()
+        or torch.version.hip
+        or not torch.backends.cudnn.enabled
+    ):
+        return None
+    kernels = None
+    if block.spatial_bias_at:
+        kernels = triton_kernels()
+        if kernels is None:
+            return None
+    shortcut = (x if block.downsample is None else block.downsample(x)).to(dtype)
+    out = x.to(dtype)
+    for i in range(1, block.num_layers + 1):
+        conv = getattr(block, f'conv{i}')
+        weight = conv.weight.to(dtype)
+        options = conv.stride, conv.padding, conv.dilation
+        if i == block.spatial_bias_at:
+            y = F.conv2d(out, weight, None, *options, conv.groups)
+            out = block.spatial_bias.concatenate_in_kernels(y, conv.bias, out, kernels)
+        elif i < block.num_layers:
+            out = torch.cudnn_convolution_relu(
+                out, weight, conv.bias.to(dtype), *options, conv.groups
+            )
+        else:
+            out = torch.cudnn_convolution_add_relu(
+                out, weight, shortcut, 1, conv.bias.to(dtype), *options, conv.groups
+            )
+    return out
+
+
+@cache
+def triton_kernels():
+    """The module of Triton kernels; None, said once, where they do not work."""
+    try:
+        from .layers import spatial_bias_triton as kernels
+
+        with torch.inference_mode():
+            x = torch.zeros(1, 16, 1, 1, device='cuda')
+            pooled = kernels.pool(x, x.new_zeros(16, 16, 1, 1), x.new_zeros(16), 1)
+            maps = kernels.mix(pooled, x.new_zeros(1, 1), x.new_zeros(1), x.new_zeros(1, 1), 1)
+            kernels.join(x, x.new_zeros(16), maps, 1, 8)
+    except Exception as error:  # no Triton, no C compiler, a GPU that it does not know
+        reason = str(error).strip().partition('\n')[0]
+        print_log(
+            f'spatial bias runs without its Triton kernels, more slowly on small batches: {reason}',
+            'current',
+            logging.WARNING,
+        )
+        return None
+    return kernels
 
 
 def _affine(norm: nn.BatchNorm2d | None, ones: Tensor) -> tuple[Tensor, Tensor]:

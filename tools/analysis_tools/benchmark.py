@@ -21,10 +21,12 @@ def parse_args():
     add('--mode', choices=PARTS, nargs='+', help='default inference')
     add('--batch', type=int, nargs='+', metavar='N', help='images a step; default 8')
     add('--shape', type=shape, nargs='+', metavar='HxW', help='default 224x224')
-    add('--dtype', choices=DTYPES, nargs='+', help='default fp32; the others through autocast')
+    add('--dtype', choices=DTYPES, nargs='+', help='default fp32; the others through '
+        'autocast, or with --fuse the weights of a network themselves')  # fmt: skip
     add('--layout', choices=LAYOUTS, nargs='+', help='default nchw; nhwc is channels last')
     add('--fuse', action='store_true', help='fold batch norms, on both sides (inference)')
     add('--compile', action='store_true', help='torch.compile, both sides')
+    add('--graph', action='store_true', help='as a CUDA graph, both sides (inference on a GPU)')
     add('--data', action='store_true', help="training batches from the configs' own loaders")
     add('--operators', action='store_true', help="each operator's own time, by PyTorch's profiler")
     add('--rounds', type=int, default=10, metavar='N', help='that count; default 10')
