@@ -23,7 +23,9 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
     with one, with spatial bias or without. The outputs are the same up to rounding.
     mmcv's ``fuse_conv_bn`` alone fails on the widened norm, which spans a convolution's output
     and the maps: its parts are separated first, the maps' then works on the grid, before the
-    upsampling. Norms that are not batch norms stay. A fused model stays as it is.
+    upsampling. Norms that are not batch norms stay. A fused model stays as it is. Fuse it on the
+    device that it is to run on: on a GPU blocks then run in cuDNN's and, where there is Triton, our
+    own kernels.
 
     Args:
         model: A model in eval mode with its weights loaded; changed in place. It can neither be
@@ -56,19 +58,24 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
 
 
 def _pad_widened(block: ResidualBlock) -> int:
-    """Rounds the inputs of the convolution that reads the maps up to a multiple of 16.
+    """Rounds up the inputs of the convolution that reads the maps, where that pays.
 
-    Odd channels keep a GPU from its matrix units. Returns how many zeros that convolution expects.
+    Returns how many zeros that convolution expects behind the maps.
     """
     conv = getattr(block, block.widened_layers[1])
     reduction = block.spatial_bias.reduction
     plugged = block.plugin_names[block.spatial_bias_at - 1]
     if not block.norm_split or plugged or type(conv) is not nn.Conv2d or not _is_folded(reduction):
         return 0
-    padding = -conv.in_channels % 16
+    padding = -conv.in_channels % _width_multiple(conv.weight)
     conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, padding)))
     conv.in_channels += padding
     return padding
+
+
+def _width_multiple(weight: Tensor) -> int:
+    """Odd channels keep a GPU from its matrix units; a CPU computes 67 faster than 80."""
+    return 16 if weight.is_cuda else 1
 
 
 def _is_folded(layer: ConvModule) -> bool:

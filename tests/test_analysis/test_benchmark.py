@@ -7,6 +7,7 @@ import re
 import shlex
 
 import pytest
+import torch
 
 from mmsb.analysis import benchmark as module
 from mmsb.analysis.benchmark import Comparison, Measured, Setting, benchmark
@@ -232,12 +233,29 @@ def test_readmes_commands(tool, turns, tmp_path, monkeypatch, capsys):
     assert len(list((tmp_path / 'work_dirs' / 'benchmark').iterdir())) == 3
 
 
-def test_docs_show_what_was_measured(root):
-    text = (root / 'docs' / 'performance.md').read_text()
-    files = sorted((root / 'benchmarks' / 'results' / 'cpu').glob('*.json'))
-    assert len(files) >= 11
+@pytest.mark.parametrize(
+    ('page', 'results', 'count'), [('performance', 'cpu', 11), ('performance_gpu', 'h100', 5)]
+)
+def test_docs_show_what_was_measured(root, page, results, count):
+    text = (root / 'docs' / f'{page}.md').read_text()
+    files = sorted((root / 'benchmarks' / 'results' / results).glob('*.json'))
+    files = [path for path in files if path.stem != 'variants']
+    assert len(files) >= count
     for path in files:
         values = json.loads(path.read_text())
         assert values['device'].split(',')[0] in text
         for comparison in map(module.from_json, values['comparisons']):
             assert as_markdown([('table', *table(comparison))]) in text, path
+
+
+def test_graphs_are_for_inference_on_a_gpu():
+    for setting in (Setting(graph=True), Setting('training', graph=True)):
+        assert_one_line(lambda: list(benchmark(['SB'], [setting])), 'give --device cuda')
+
+
+def test_a_fused_network_is_cast_rather_than_autocast():
+    side = module._Side(
+        'ResNet-50', Setting(batch=1, shape=(32, 32), dtype='bf16', fuse=True), 'cpu'
+    )
+    assert side.work.model.fc.weight.dtype == side.images.dtype == torch.bfloat16
+    assert side.step()['inference'] > 0

@@ -73,10 +73,15 @@ def test_kernels_equal_the_operators(kernels, num_channels):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_what_reads_the_maps_has_a_multiple_of_16_channels():
-    model = fuse_spatial_bias(SBResNet(50).eval())
-    widths = [block.conv3.in_channels for block in (model.layer1[0], model.layer3[0])]
-    assert widths == [80, 272] and model.layer4[0].conv3.in_channels == 512
+def test_padded_equals_unpadded(monkeypatch):
+    model = build(dict(type='SBResNet', depth=50))
+    image = torch.randn(1, 3, 40, 24, dtype=torch.float64)
+    monkeypatch.setattr(fusing, '_width_multiple', lambda weight: 16)
+    padded = fuse_spatial_bias(copy.deepcopy(model))
+    assert [padded.layer1[0].conv3.in_channels, padded.layer3[0].conv3.in_channels] == [80, 272]
+    with torch.no_grad():
+        for ours, plain in zip(padded(image), model(image), strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -121,42 +126,47 @@ def exact_float32(monkeypatch):
 @pytest.mark.cuda
 @cuda
 @pytest.mark.parametrize('memory_format', LAYOUTS)
-@pytest.mark.parametrize(
-    ('dtype', 'tolerance'),
-    [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)],
-)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
     ('depth', 'size', 'shape'),
     [(50, 10, (1, 3, 97, 161)), (50, 10, (26, 3, 64, 64)), (18, 20, (2, 3, 224, 192))],
 )
-def test_network_on_a_gpu(exact_float32, depth, size, shape, dtype, tolerance, memory_format):
+def test_network_on_a_gpu(exact_float32, depth, size, shape, dtype, memory_format):
+    """As near to float64 as PyTorch's operators come in the same type."""
     model = build(dict(type='SBResNet', depth=depth, spatial_bias=dict(size=size)))
     image = torch.randn(shape, dtype=torch.float64)
     with torch.no_grad():
         expected = model(image)
-    model = fuse_spatial_bias(model).to('cuda', torch.float32).to(memory_format=memory_format)
-    x = image.to('cuda', torch.float32)
+    fast = fuse_spatial_bias(model.cuda().float()).to(memory_format=memory_format)
+    slow = copy.deepcopy(fast)
+    for block in slow.modules():
+        if hasattr(block, 'fused_forward'):
+            block.fused_forward = None
+    x = image.float().cuda()
     strided = x.repeat_interleave(2, dim=3)[..., ::2]
-    taken = []
-    block = model.layer1[0]
-    forward = block.fused_forward
-    block.fused_forward = lambda *args: (taken.append(forward(*args)), taken[-1])[1]
     for inputs in (x.contiguous(memory_format=memory_format), strided):
-        cast = copy.deepcopy(model).to(dtype)
-        with torch.inference_mode():
-            ours = cast(inputs.to(dtype))
-            with torch.autocast('cuda', dtype, enabled=dtype is not torch.float32):
-                autocast = model(inputs)
-        for outs in (ours, autocast):
-            for out, exact in zip(outs, expected, strict=True):
-                assert_near(out, exact, tolerance)
-    assert len(taken) == 4 and all(out is not None for out in taken)
+        errors = []
+        for network in (fast, slow):
+            cast = copy.deepcopy(network).to(dtype)
+            with torch.inference_mode():
+                outs = [cast(inputs.to(dtype))]
+                with torch.autocast('cuda', dtype, enabled=dtype is not torch.float32):
+                    outs.append(network(inputs))
+            errors.append([
+                ((out.double().cpu() - exact).norm() / exact.norm()).item()
+                for features in outs for out, exact in zip(features, expected, strict=True)
+            ])  # fmt: skip
+        assert all(ours <= 2 * theirs for ours, theirs in zip(*errors, strict=True)), errors
+    with torch.inference_mode():
+        assert (
+            fast.layer1[0].fused_forward(fast.layer1[0], torch.rand(1, 64, 9, 9).cuda()) is not None
+        )
 
 
 @pytest.mark.cuda
 @cuda
 def test_gradients_and_graphs_on_a_gpu(exact_float32):
-    model = fuse_spatial_bias(build(dict(type='SBResNet'))).float().cuda()
+    model = fuse_spatial_bias(build(dict(type='SBResNet')).float().cuda())
     image = torch.randn(2, 3, 64, 96, device='cuda', requires_grad=True)
     model(image)[-1].sum().backward()  # the operators one by one
     assert image.grad.abs().sum() > 0

@@ -69,7 +69,7 @@ def _pool_kernel(
 def _mix_kernel(
     pooled, weight, scale, shift, maps, columns, cells,
     REDUCED: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
-    BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The 1-D convolution over the cells, and the maps' norm; some cells of some images' maps."""
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
@@ -89,7 +89,7 @@ def _mix_kernel(
                 mask=(n < columns)[None, :] & (c < cells)[:, None],
                 other=0.0,
             )
-            mixed = tl.dot(factors, grid, mixed, input_precision='tf32x3')
+            mixed = tl.dot(factors, grid, mixed, input_precision=PRECISION)
     mask = (o < cells)[:, None] & (n < columns)[None, :]
     mixed *= tl.load(scale + number)[None, :].to(tl.float32)
     at = number[None, :] * cells + o[:, None]
@@ -163,8 +163,8 @@ def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
         x, weight, bias, pooled, channels, height, width, size, *x.stride(),
         REDUCED=len(weight), GROUP=group, BLOCK_G=_block(group),
         BLOCK_P=_block(pixels, 64), BLOCK_C=_block(channels, 64),
-        # tf32 holds bfloat16 and float16 exactly; three of them, all but float32's last bits
-        PRECISION='tf32x3' if x.dtype is torch.float32 else 'tf32',
+        # tf32 holds bfloat16 and float16 exactly
+        PRECISION=_float32_precision() if x.dtype is torch.float32 else 'tf32',
     )  # fmt: skip
     return pooled
 
@@ -190,6 +190,7 @@ def mix(pooled: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, num_maps: 
         pooled, weight, scale, shift, maps, columns, cells,
         REDUCED=reduced, MAPS=num_maps, TAPS=weight.shape[1] // cells,
         BLOCK_O=16, BLOCK_C=_block(cells, 128), BLOCK_N=block_n,
+        PRECISION=_float32_precision(),
     )  # fmt: skip
     return maps
 
@@ -222,6 +223,11 @@ def join(y: Tensor, bias: Tensor, maps: Tensor, size: int, extra: int) -> Tensor
         BLOCK_E=_block(extra, least=1),
     )  # fmt: skip
     return out
+
+
+def _float32_precision() -> str:
+    """Three tf32 products hold all but float32's last bits; not where convolutions keep those."""
+    return 'tf32x3' if torch.backends.cudnn.allow_tf32 else 'ieee'
 
 
 def _block(number: int, most: int = 1 << 20, least: int = 16) -> int:
