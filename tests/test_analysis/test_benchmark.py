@@ -248,9 +248,10 @@ def test_docs_show_what_was_measured(root, page, results, count):
             assert as_markdown([('table', *table(comparison))]) in text, path
 
 
-def test_graphs_are_for_inference_on_a_gpu():
-    for setting in (Setting(graph=True), Setting('training', graph=True)):
-        assert_one_line(lambda: list(benchmark(['SB'], [setting])), 'give --device cuda')
+@pytest.mark.parametrize('mode', ['inference', 'training'])
+def test_graphs_are_for_inference_on_a_gpu(mode):
+    settings = [Setting(mode, graph=True)]
+    assert_one_line(lambda: list(benchmark(['SB'], settings)), 'give --device cuda')
 
 
 def test_a_fused_network_is_cast_rather_than_autocast():
