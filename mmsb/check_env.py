@@ -132,6 +132,15 @@ def inspect() -> Environment:
                 'make a new environment with one of them: pip install "mmsb[onedl]"',
             )
         )
+    transformers = installed(['transformers']).get('transformers', '0')
+    if found['mmpretrain'] and int(transformers.partition('.')[0]) >= 5:
+        env.problems.append(
+            (
+                'the models of mmpretrain, and so those of mmdet and mmseg, do not import beside '
+                f"transformers {transformers}: 'NoneType takes no arguments'",
+                'pip install "transformers<5"',
+            )
+        )
     if works['mmcv'] and works['torchvision']:
         from mmsb import ops
 

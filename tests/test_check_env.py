@@ -47,6 +47,16 @@ def test_missing_toolbox(monkeypatch):
     assert 'segmentation' not in env.tasks
 
 
+@pytest.mark.parametrize(('version', 'problems'), [('4.57.6', 0), ('5.24.0', 1)])
+def test_transformers_that_mmpretrain_does_not_know(monkeypatch, version, problems):
+    original = check_env.installed
+    monkeypatch.setattr(check_env, 'installed', lambda names: (
+        {'transformers': version} if 'transformers' in names else original(names)))  # fmt: skip
+    env = check_env.inspect()
+    lines = [line for problem, line in env.problems if 'beside transformers' in problem]
+    assert lines == ['pip install "transformers<5"'] * problems
+
+
 def test_two_distributions(monkeypatch):
     original = check_env.installed
     both = {'onedl-mmcv': '2.3.6', 'mmcv-lite': '2.1.0'}
