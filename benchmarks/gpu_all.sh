@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every figure of docs/performance.md for a GPU, in under ten minutes: benchmarks/gpu_all.sh [DIR].
+# Every figure of docs/performance_gpu.md and more, in under ten minutes: benchmarks/gpu_all.sh [DIR].
 # PYTHON: the interpreter (default python). A run that fails is said, and the others go on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -5,7 +5,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule, fuse_conv_bn
+from mmcv.cnn import fuse_conv_bn
 from mmengine.logging import print_log
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ def _pad_widened(block: ResidualBlock) -> int:
     Returns how many zeros that convolution expects behind the maps.
     """
     conv = getattr(block, block.widened_layers[1])
-    reduction = block.spatial_bias.reduction
+    reduction = block.spatial_bias.reduction.conv
     plugged = block.plugin_names[block.spatial_bias_at - 1]
     if not block.norm_split or plugged or type(conv) is not nn.Conv2d or not _is_folded(reduction):
         return 0
@@ -78,8 +78,8 @@ def _width_multiple(weight: Tensor) -> int:
     return 16 if weight.is_cuda else 1
 
 
-def _is_folded(layer: ConvModule) -> bool:
-    return type(layer.conv) is nn.Conv2d and layer.conv.bias is not None
+def _is_folded(conv: nn.Module) -> bool:
+    return type(conv) is nn.Conv2d and conv.bias is not None
 
 
 class FusedSpatialBias(nn.Module):
@@ -101,7 +101,7 @@ class FusedSpatialBias(nn.Module):
         conv = self.reduction.conv
         self.num_maps = self.num_channels + padding
         self.taps = 1 if layer.mixing is None else layer.mixing.kernel_size[0]
-        if _is_folded(self.reduction):
+        if _is_folded(conv):
             outputs = -(-(self.num_maps + self.taps - 1) // 16) * 16
             further = outputs - conv.out_channels
             conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, further)))
@@ -152,7 +152,7 @@ def _fits_kernels(block: ResidualBlock) -> bool:
     convs = [getattr(block, f'conv{i}') for i in range(1, block.num_layers + 1)]
     norms = [getattr(block, name) for name in block.norm_names if name]
     fits = (
-        all(type(conv) is nn.Conv2d and conv.bias is not None for conv in convs)
+        all(map(_is_folded, convs))
         and all(conv.padding_mode == 'zeros' and conv.padding != 'same' for conv in convs)
         and len(norms) == len(convs)
         and all(isinstance(layer, nn.Identity) for layer in (*norms, block.drop_path))
@@ -167,7 +167,7 @@ def _fits_kernels(block: ResidualBlock) -> bool:
         and block.norm_split
         and layer.mixing is not None
         and layer.pool is F.adaptive_avg_pool2d
-        and _is_folded(layer.reduction)
+        and _is_folded(conv)
         and conv.stride == (1, 1)
         and conv.out_channels & (conv.out_channels - 1) == 0
     )

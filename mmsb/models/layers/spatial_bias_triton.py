@@ -61,7 +61,7 @@ def _pool_kernel(
     tl.store(
         pooled + (image * REDUCED + outputs[None, :]) * (size * size) + cell[:, None],
         total,
-        mask=real[:, None] & (outputs < REDUCED)[None, :],
+        mask=real[:, None],
     )
 
 
