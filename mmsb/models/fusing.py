@@ -1,18 +1,15 @@
 """Batch norms folded into convolutions, for inference."""
 
-import logging
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
-from mmengine.logging import print_log
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
 from mmsb.errors import UserError
 
 from .backbones.sb_resnet import ResidualBlock
+from .fused_block import fits, forward, is_folded
 from .layers import SpatialBias
 
 
@@ -53,7 +50,7 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
     for block in blocks:
         if block.spatial_bias_at and isinstance(block.spatial_bias, SpatialBias):
             block.spatial_bias = FusedSpatialBias(block.spatial_bias, _pad_widened(block))
-        block.fused_forward = forward_in_kernels if _fits_kernels(block) else None
+        block.fused_forward = forward if fits(block) else None
     return model
 
 
@@ -65,7 +62,7 @@ def _pad_widened(block: ResidualBlock) -> int:
     conv = getattr(block, block.widened_layers[1])
     reduction = block.spatial_bias.reduction.conv
     plugged = block.plugin_names[block.spatial_bias_at - 1]
-    if not block.norm_split or plugged or type(conv) is not nn.Conv2d or not _is_folded(reduction):
+    if not block.norm_split or plugged or type(conv) is not nn.Conv2d or not is_folded(reduction):
         return 0
     padding = -conv.in_channels % _width_multiple(conv.weight)
     conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, padding)))
@@ -76,10 +73,6 @@ def _pad_widened(block: ResidualBlock) -> int:
 def _width_multiple(weight: Tensor) -> int:
     """Odd channels keep a GPU from its matrix units; a CPU computes 67 faster than 80."""
     return 16 if weight.is_cuda else 1
-
-
-def _is_folded(conv: nn.Module) -> bool:
-    return type(conv) is nn.Conv2d and conv.bias is not None
 
 
 class FusedSpatialBias(nn.Module):
@@ -101,7 +94,7 @@ class FusedSpatialBias(nn.Module):
         conv = self.reduction.conv
         self.num_maps = self.num_channels + padding
         self.taps = 1 if layer.mixing is None else layer.mixing.kernel_size[0]
-        if _is_folded(conv):
+        if is_folded(conv):
             outputs = -(-(self.num_maps + self.taps - 1) // 16) * 16
             further = outputs - conv.out_channels
             conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, further)))
@@ -145,104 +138,6 @@ class FusedSpatialBias(nn.Module):
         pooled = kernels.pool(x, conv.weight, conv.bias, self.size)
         maps = kernels.mix(pooled, self.mixing, self.scale, self.shift, self.num_channels)
         return kernels.join(y, bias, maps, self.size, self.num_maps)
-
-
-def _fits_kernels(block: ResidualBlock) -> bool:
-    """Whether a fused block is what :func:`forward_in_kernels` computes."""
-    convs = [getattr(block, f'conv{i}') for i in range(1, block.num_layers + 1)]
-    norms = [getattr(block, name) for name in block.norm_names if name]
-    fits = (
-        all(map(_is_folded, convs))
-        and all(conv.padding_mode == 'zeros' and conv.padding != 'same' for conv in convs)
-        and len(norms) == len(convs)
-        and all(isinstance(layer, nn.Identity) for layer in (*norms, block.drop_path))
-        and not any(block.plugin_names)
-    )
-    if not block.spatial_bias_at:
-        return fits
-    layer = block.spatial_bias
-    conv = layer.reduction.conv
-    return (
-        fits
-        and block.norm_split
-        and layer.mixing is not None
-        and layer.pool is F.adaptive_avg_pool2d
-        and _is_folded(conv)
-        and conv.stride == (1, 1)
-        and conv.out_channels & (conv.out_channels - 1) == 0
-    )
-
-
-def forward_in_kernels(block: ResidualBlock, x: Tensor) -> Tensor | None:
-    """A fused block in cuDNN's convolutions with ReLU and shortcut within, and Triton's kernels.
-
-    PyTorch's own convolution adds its bias, ReLU and the shortcut in passes over memory of their
-    own, which take as long as the convolutions.
-
-    Args:
-        block: With folded norms.
-        x: (B, in_channels, H, W).
-
-    Returns:
-        The block's output; None where its operators one by one have to do: on another device, in
-        another type, for gradients, or inside a compiler.
-    """
-    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return None
-    dtype = torch.get_autocast_dtype('cuda') if torch.is_autocast_enabled('cuda') else x.dtype
-    if (
-        dtype not in (torch.float32, torch.bfloat16, torch.float16)
-        or not x.numel()
-        or torch.jit.is_tracing()
-        or torch.version.hip
-        or not torch.backends.cudnn.enabled
-    ):
-        return None
-    kernels = None
-    if block.spatial_bias_at:
-        kernels = triton_kernels()
-        if kernels is None:
-            return None
-    shortcut = (x if block.downsample is None else block.downsample(x)).to(dtype)
-    out = x.to(dtype)
-    for i in range(1, block.num_layers + 1):
-        conv = getattr(block, f'conv{i}')
-        weight = conv.weight.to(dtype)
-        options = conv.stride, conv.padding, conv.dilation
-        if i == block.spatial_bias_at:
-            y = F.conv2d(out, weight, None, *options, conv.groups)
-            out = block.spatial_bias.concatenate_in_kernels(y, conv.bias, out, kernels)
-        elif i < block.num_layers:
-            out = torch.cudnn_convolution_relu(
-                out, weight, conv.bias.to(dtype), *options, conv.groups
-            )
-        else:
-            out = torch.cudnn_convolution_add_relu(
-                out, weight, shortcut, 1, conv.bias.to(dtype), *options, conv.groups
-            )
-    return out
-
-
-@cache
-def triton_kernels():
-    """The module of Triton kernels; None, said once, where they do not work."""
-    try:
-        from .layers import spatial_bias_triton as kernels
-
-        with torch.inference_mode():
-            x = torch.zeros(1, 16, 1, 1, device='cuda')
-            pooled = kernels.pool(x, x.new_zeros(16, 16, 1, 1), x.new_zeros(16), 1)
-            maps = kernels.mix(pooled, x.new_zeros(1, 1), x.new_zeros(1), x.new_zeros(1, 1), 1)
-            kernels.join(x, x.new_zeros(16), maps, 1, 8)
-    except Exception as error:  # no Triton, no C compiler, a GPU that it does not know
-        reason = str(error).strip().partition('\n')[0]
-        print_log(
-            f'spatial bias runs without its Triton kernels, more slowly on small batches: {reason}',
-            'current',
-            logging.WARNING,
-        )
-        return None
-    return kernels
 
 
 def _affine(norm: nn.BatchNorm2d | None, ones: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmsb.models import SBResNet, fuse_spatial_bias, fusing
+from mmsb.models import SBResNet, fuse_spatial_bias, fused_block, fusing
 from tests.test_models.test_fusing import build
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -108,9 +108,9 @@ def test_which_blocks_have_the_fast_way(options, fits):
 
 def test_says_where_triton_does_not_work(monkeypatch):
     lines = []
-    monkeypatch.setattr(fusing, 'print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr(fused_block, 'print_log', lambda line, *_: lines.append(line))
     monkeypatch.setitem(sys.modules, 'mmsb.models.layers.spatial_bias_triton', None)
-    assert fusing.triton_kernels.__wrapped__() is None
+    assert fused_block.triton_kernels.__wrapped__() is None
     (line,) = lines
     assert 'without its Triton kernels' in line and '\n' not in line
 
