@@ -1,5 +1,7 @@
 """Batch norms folded into convolutions, for inference."""
 
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
@@ -132,12 +134,11 @@ class FusedSpatialBias(nn.Module):
         # ReLU first: a compiler fuses it into what makes the two
         return torch.cat([F.relu_(y), F.relu_(self(x, y.shape[2:]))], dim=1)
 
-    def concatenate_in_kernels(self, y: Tensor, bias: Tensor, x: Tensor, kernels) -> Tensor:
-        """As :meth:`concatenate`, of features to which a bias is still to be added."""
-        conv = self.reduction.conv
-        pooled = kernels.pool(x, conv.weight, conv.bias, self.size)
-        maps = kernels.mix(pooled, self.mixing, self.scale, self.shift, self.num_channels)
-        return kernels.join(y, bias, maps, self.size, self.num_maps)
+    def maps_in_kernels(self, x: Tensor, kernels: ModuleType) -> Tensor:
+        """The maps of x, (B, num_channels, size * size), before they are upsampled."""
+        conv, reduced = self.reduction.conv, self.num_channels + self.taps - 1
+        pooled = kernels.pool(x, conv.weight, conv.bias, self.size, reduced)
+        return kernels.mix(pooled, self.mixing, self.scale, self.shift, self.num_channels)
 
 
 def _affine(norm: nn.BatchNorm2d | None, ones: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,9 @@
-"""Spatial bias's Triton kernels, on a CPU in Triton's interpreter, and networks on a GPU."""
+"""Spatial bias's kernels, Triton's on a CPU in its interpreter, and networks that take them."""
 
 import copy
+import os
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -20,12 +23,29 @@ DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 @pytest.fixture
-def kernels():
+def triton_kernels():
     pytest.importorskip('triton')
     from mmsb.models.layers import spatial_bias_triton
 
     with torch.device(DEVICE):
         yield spatial_bias_triton
+
+
+@pytest.fixture
+def cpu_kernels():
+    if shutil.which(os.environ.get('CXX') or 'c++') is None:
+        pytest.skip('needs a C++ compiler')
+    from mmsb.models.layers import spatial_bias_cpu
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield spatial_bias_cpu
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=['triton_kernels', 'cpu_kernels'])
+def kernels(request):
+    return request.getfixturevalue(request.param)
 
 
 def assert_near(ours, exact, tolerance):
@@ -36,13 +56,43 @@ def assert_near(ours, exact, tolerance):
 @pytest.mark.parametrize('memory_format', LAYOUTS)
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 5e-6), (torch.bfloat16, 5e-3)])
 @pytest.mark.parametrize('shape', SHAPES)
-def test_each_kernel(kernels, shape, dtype, tolerance, memory_format):
+def test_each_triton_kernel(triton_kernels, shape, dtype, tolerance, memory_format):
+    joined = check_kernels(triton_kernels, shape, dtype, tolerance, memory_format)
+    assert joined.is_contiguous(memory_format=memory_format) and joined.dtype == dtype
+
+
+@pytest.mark.parametrize('memory_format', LAYOUTS)
+@pytest.mark.parametrize('shape', [*SHAPES, (3, 13, 1, 3, 2)])
+def test_each_cpu_kernel(cpu_kernels, shape, memory_format):
+    joined = check_kernels(cpu_kernels, shape, torch.float32, 2e-6, memory_format)
+    assert joined.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(ValueError, match='join takes contiguous float32'):
+        cpu_kernels.join(joined.double(), joined[0], joined, 1, 1)
+
+
+def by_operators(fused):
+    """A copy of a fused network that takes PyTorch's operators."""
+    network = copy.deepcopy(fused)
+    for block in network.modules():
+        if hasattr(block, 'fused_forward'):
+            block.fused_forward = None
+    return network
+
+
+def relative_errors(outs, expected):
+    return [
+        ((out.double().cpu() - exact).norm() / exact.norm()).item()
+        for out, exact in zip(outs, expected, strict=True)
+    ]
+
+
+def check_kernels(kernels, shape, dtype, tolerance, memory_format):
     torch.manual_seed(0)
     batch, channels, *hw, size = shape
     cells = size * size
     x = torch.randn(batch, channels, *hw).to(dtype).contiguous(memory_format=memory_format)
     weight, bias = torch.randn(16, channels, 1, 1) / channels**0.5, torch.randn(16)
-    pooled = kernels.pool(x, weight, bias, size)
+    pooled = kernels.pool(x, weight, bias, size, 16)
     reduced = F.conv2d(x.double(), weight.double(), bias.double()).relu()
     assert_near(pooled, F.adaptive_avg_pool2d(reduced, size).flatten(2), tolerance)
 
@@ -57,20 +107,24 @@ def test_each_kernel(kernels, shape, dtype, tolerance, memory_format):
     upsampled = F.interpolate(maps.double().unflatten(2, (size, size)), hw, mode='bilinear')
     expected = F.pad(torch.cat([features, upsampled], dim=1), (0, 0, 0, 0, 0, 5)).relu()
     assert_near(joined, expected, tolerance)
-    assert joined.is_contiguous(memory_format=memory_format) and joined.dtype == dtype
+    return joined
 
 
 @pytest.mark.parametrize('num_channels', [1, 3, 13])
 def test_kernels_equal_the_operators(kernels, num_channels):
+    device = 'cpu' if kernels.__name__.endswith('cpu') else DEVICE
     with torch.device('cpu'):
         model = build(dict(type='SBResNet', spatial_bias=dict(num_channels=num_channels)))
-    layer = fuse_spatial_bias(model).layer2[1].spatial_bias.float().to(DEVICE)
-    x, y = torch.randn(2, 128, 15, 9), torch.randn(2, 128, 15, 9)
-    bias = torch.randn(128)
+    layer = fuse_spatial_bias(model).layer2[1].spatial_bias.float().to(device)
+    x, y = torch.randn(2, 2, 128, 15, 9, device=device)
+    x[0, 3, 4, 5] = float('nan')  # where PyTorch's operators keep it, so do the kernels
+    bias = torch.randn(128, device=device)
     with torch.no_grad():
-        ours = layer.concatenate_in_kernels(y, bias, x, kernels)
+        maps = layer.maps_in_kernels(x, kernels)
+        ours = kernels.join(y, bias, maps, layer.size, layer.num_maps)
         theirs = layer.concatenate(y + bias[:, None, None], x)
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert theirs.isnan().any() and not theirs[1].isnan().any()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 def test_padded_equals_unpadded(monkeypatch):
@@ -106,13 +160,103 @@ def test_which_blocks_have_the_fast_way(options, fits):
     assert model.layer2[0].fused_forward is None or model(torch.rand(1, 3, 32, 32))  # on a CPU
 
 
-def test_says_where_triton_does_not_work(monkeypatch):
+@pytest.fixture
+def said(monkeypatch):
     lines = []
     monkeypatch.setattr(fused_block, 'print_log', lambda line, *_: lines.append(line))
+    return lines
+
+
+def test_says_where_triton_does_not_work(monkeypatch, said):
     monkeypatch.setitem(sys.modules, 'mmsb.models.layers.spatial_bias_triton', None)
-    assert fused_block.triton_kernels.__wrapped__() is None
-    (line,) = lines
-    assert 'without its Triton kernels' in line and '\n' not in line
+    assert fused_block._kernels.__wrapped__('cuda') is None
+    (line,) = said
+    assert 'without its CUDA kernels' in line and '\n' not in line
+
+
+@pytest.mark.parametrize(
+    ('compiler', 'reason'), [('no-such-c++', "'no-such-c++'"), ('false', 'false failed')]
+)
+def test_says_where_nothing_compiles(monkeypatch, tmp_path, said, compiler, reason):
+    monkeypatch.setenv('CXX', compiler)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.delitem(sys.modules, 'mmsb.models.layers.spatial_bias_cpu', raising=False)
+    assert fused_block._kernels.__wrapped__('cpu') is None
+    (line,) = said
+    assert 'without its CPU kernels' in line and reason in line and '\n' not in line
+    assert not any((tmp_path / 'mmsb').iterdir())
+
+
+def test_compiles_once(monkeypatch, tmp_path, cpu_kernels):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    library = cpu_kernels._compile()
+    assert list(tmp_path.rglob('*')) == [tmp_path / 'mmsb', library]
+    monkeypatch.setattr(subprocess, 'run', None)
+    assert cpu_kernels._compile() == library
+
+
+@pytest.mark.parametrize('memory_format', LAYOUTS)
+@pytest.mark.parametrize('compiler', [True, False])
+@pytest.mark.parametrize(
+    ('options', 'shape'),
+    [
+        (dict(depth=50), (1, 3, 97, 161)),
+        (
+            dict(depth=50, avg_down=True, dilations=(1, 1, 2, 4), strides=(1, 2, 1, 1)),
+            (3, 3, 64, 64),
+        ),
+        (dict(depth=18, spatial_bias=dict(size=20)), (2, 3, 96, 64)),
+        (dict(depth=50, spatial_bias=None), (2, 3, 64, 96)),
+    ],
+)
+def test_network_on_a_cpu(monkeypatch, request, options, shape, compiler, memory_format):
+    if compiler:
+        request.getfixturevalue('cpu_kernels')
+    else:
+        monkeypatch.setattr(fused_block, '_kernels', lambda device: None)
+    model = build(dict(type='SBResNet', **options))
+    images = [torch.randn(*shape, dtype=torch.float64), torch.randn(1, 3, 40, 33).double()]
+    with torch.no_grad():
+        expected = [model(image) for image in images]
+    model = fuse_spatial_bias(model).float().to(memory_format=memory_format)
+    operators = by_operators(model)
+    with torch.inference_mode():
+        for image, exact in zip(images, expected, strict=True):  # the weights arranged once
+            x = image.float().contiguous(memory_format=memory_format)
+            errors = [relative_errors(network(x), exact) for network in (model, operators)]
+            assert all(ours <= 2 * theirs for ours, theirs in zip(*errors, strict=True)), errors
+        block = model.layer1[0]
+        out = block.fused_forward(block, torch.rand(1, 64, 9, 9))
+        assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_weights_that_change_after_they_were_arranged():
+    block = fuse_spatial_bias(SBResNet(50, base_channels=16).eval()).layer1[1]
+    x = torch.rand(1, 64, 12, 12)
+    with torch.no_grad():
+        before = block(x)
+        state = {name: 2 * tensor for name, tensor in block.state_dict().items()}
+        block.load_state_dict(state)
+        after = block(x)
+        block.fused_forward = None
+        torch.testing.assert_close(after, block(x))
+        assert (after - before).abs().max() > 0.1
+
+
+@pytest.mark.parametrize('case', ['gradients', 'float64', 'autocast', 'no oneDNN', 'inference'])
+def test_operators_where_a_cpu_has_no_fast_way(case):
+    with torch.inference_mode(case == 'inference'):  # weights that do not tell when they change
+        block = fuse_spatial_bias(SBResNet(50, base_channels=16).eval()).layer1[1]
+    x = torch.rand(1, 64, 12, 12)
+    if case == 'float64':
+        block, x = block.double(), x.double()
+    with (
+        torch.set_grad_enabled(case == 'gradients'),
+        torch.autocast('cpu', torch.bfloat16, enabled=case == 'autocast'),
+        torch.backends.mkldnn.flags(enabled=case != 'no oneDNN'),
+    ):
+        assert block.fused_forward(block, x) is None
+        assert block(x).shape == x.shape
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
@@ -138,10 +282,7 @@ def test_network_on_a_gpu(exact_float32, depth, size, shape, dtype, memory_forma
     with torch.no_grad():
         expected = model(image)
     fast = fuse_spatial_bias(model.cuda().float()).to(memory_format=memory_format)
-    slow = copy.deepcopy(fast)
-    for block in slow.modules():
-        if hasattr(block, 'fused_forward'):
-            block.fused_forward = None
+    slow = by_operators(fast)
     x = image.float().cuda()
     strided = x.repeat_interleave(2, dim=3)[..., ::2]
     for inputs in (x.contiguous(memory_format=memory_format), strided):
@@ -152,10 +293,7 @@ def test_network_on_a_gpu(exact_float32, depth, size, shape, dtype, memory_forma
                 outs = [cast(inputs.to(dtype))]
                 with torch.autocast('cuda', dtype, enabled=dtype is not torch.float32):
                     outs.append(network(inputs))
-            errors.append([
-                ((out.double().cpu() - exact).norm() / exact.norm()).item()
-                for features in outs for out, exact in zip(features, expected, strict=True)
-            ])  # fmt: skip
+            errors.append(relative_errors(outs[0] + outs[1], expected + expected))
         assert all(ours <= 2 * theirs for ours, theirs in zip(*errors, strict=True)), errors
     with torch.inference_mode():
         assert (

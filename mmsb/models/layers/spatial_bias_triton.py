@@ -142,7 +142,7 @@ def _join_kernel(
     )
 
 
-def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
+def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int, reduced: int) -> Tensor:
     """1x1 convolution with ReLU, averaged over a grid.
 
     Args:
@@ -150,6 +150,7 @@ def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
         weight: (R, C, 1, 1), R a power of two and 16 or more.
         bias: (R,).
         size: Side of the grid in cells.
+        reduced: How many of the convolution's outputs are needed; all are made.
 
     Returns:
         (B, R, size * size), float32.
