@@ -230,6 +230,14 @@ def test_network_on_a_cpu(monkeypatch, request, options, shape, compiler, memory
         assert out.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_profile_shows_the_kernels(cpu_kernels):
+    block = fuse_spatial_bias(SBResNet(50, base_channels=16).eval()).layer1[1]
+    with torch.no_grad(), torch.profiler.profile() as profiler:
+        block(torch.rand(1, 64, 12, 12))
+    counts = {event.key: event.count for event in profiler.key_averages()}
+    assert [counts[f'mmsb::{name}'] for name in ('pool', 'mix', 'join')] == [1, 1, 1]
+
+
 def test_weights_that_change_after_they_were_arranged():
     block = fuse_spatial_bias(SBResNet(50, base_channels=16).eval()).layer1[1]
     x = torch.rand(1, 64, 12, 12)

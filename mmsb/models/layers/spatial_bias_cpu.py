@@ -12,10 +12,12 @@ import os
 import platform
 import subprocess
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd import profiler
 
 SOURCE = Path(__file__).with_suffix('.cpp')
 
@@ -49,10 +51,12 @@ def _call(name: str, tensors: list[Tensor], *sizes: int) -> None:
     for tensor in tensors:
         if tensor.dtype is not torch.float32 or not tensor.is_contiguous():
             raise ValueError(f'{name} takes contiguous float32 tensors, got {tensor.dtype}')
-    getattr(_LIBRARY, name)(
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors),
-        *map(ctypes.c_int64, (*sizes, torch.get_num_threads())),
-    )
+    profiled = profiler._is_profiler_enabled  # or else record_function would double a small call
+    with profiler.record_function(f'mmsb::{name}') if profiled else nullcontext():
+        getattr(_LIBRARY, name)(
+            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors),
+            *map(ctypes.c_int64, (*sizes, torch.get_num_threads())),
+        )
 
 
 def _by_pixel(x: Tensor) -> Tensor:
