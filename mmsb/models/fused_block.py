@@ -88,9 +88,8 @@ def _concatenate(layer: nn.Module, conv: nn.Conv2d, x: Tensor, convolve: Callabl
     kernels = _kernels(x.device.type)
     if kernels is None:
         return layer.concatenate(convolve(conv, x, relu=False), x)
-    maps = layer.maps_in_kernels(x, kernels)  # first: x is still in a CPU's caches
     y = convolve(conv, x, bias=False, relu=False)
-    return kernels.join(y, conv.bias, maps, layer.size, layer.num_maps)
+    return layer.concatenate_in_kernels(y, conv.bias, x, kernels)
 
 
 def _convolution(weight: Tensor, x: Tensor, dtype: torch.dtype) -> Callable | None:
@@ -166,10 +165,11 @@ def _kernels(device: str) -> ModuleType | None:
         name = {'cuda': 'spatial_bias_triton', 'cpu': 'spatial_bias_cpu'}[device]
         kernels = importlib.import_module(f'.layers.{name}', __package__)
         with torch.inference_mode():
-            x = torch.zeros(1, 16, 1, 1, device=device)
-            pooled = kernels.pool(x, x.new_zeros(16, 16, 1, 1), x.new_zeros(16), 1, 1)
-            maps = kernels.mix(pooled, x.new_zeros(1, 1), x.new_zeros(1), x.new_zeros(1, 1), 1)
-            kernels.join(x, x.new_zeros(16), maps, 1, 8)
+            x, weight = torch.zeros(2, 16, 16, 1, 1, device=device)
+            one = x.new_zeros(1, 1)
+            kernels.concatenate(
+                x, x[0, :, 0, 0], x, weight, weight[0, :, 0, 0], one, one, one, 1, 1, 8
+            )
     except Exception as error:  # no Triton, no compiler, a GPU that it does not know
         reason = str(error).strip().partition('\n')[0]
         print_log(

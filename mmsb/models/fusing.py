@@ -134,11 +134,13 @@ class FusedSpatialBias(nn.Module):
         # ReLU first: a compiler fuses it into what makes the two
         return torch.cat([F.relu_(y), F.relu_(self(x, y.shape[2:]))], dim=1)
 
-    def maps_in_kernels(self, x: Tensor, kernels: ModuleType) -> Tensor:
-        """The maps of x, (B, num_channels, size * size), before they are upsampled."""
-        conv, reduced = self.reduction.conv, self.num_channels + self.taps - 1
-        pooled = kernels.pool(x, conv.weight, conv.bias, self.size, reduced)
-        return kernels.mix(pooled, self.mixing, self.scale, self.shift, self.num_channels)
+    def concatenate_in_kernels(self, y: Tensor, bias: Tensor, x: Tensor, kernels: ModuleType):
+        """As :meth:`concatenate`, of features to which a bias is still to be added."""
+        conv = self.reduction.conv
+        return kernels.concatenate(
+            y, bias, x, conv.weight, conv.bias, self.mixing, self.scale, self.shift,
+            self.size, self.num_channels, self.num_maps,
+        )  # fmt: skip
 
 
 def _affine(norm: nn.BatchNorm2d | None, ones: Tensor) -> tuple[Tensor, Tensor]:

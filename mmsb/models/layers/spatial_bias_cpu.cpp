@@ -1,5 +1,5 @@
-// Spatial bias at inference in three passes over float32 features, channels last. What each function
-// computes is said in spatial_bias_cpu.py, which compiles this file; it needs no headers of PyTorch.
+// Spatial bias at inference in two passes over float32 features, channels last. spatial_bias_cpu.py
+// compiles this file and says what it computes. It needs no headers of PyTorch.
 
 #include <algorithm>
 #include <cstdint>
@@ -41,10 +41,6 @@ struct Between {
   }
   float of(float first, float second) const { return first * (1 - part) + second * part; }
 };
-
-}  // namespace
-
-extern "C" {
 
 // x (batch, height, width, channels), weight (reduced, channels), bias (reduced), pixels
 // (batch, height, width, kLanes) to work in, pooled (batch, reduced, size * size)
@@ -148,4 +144,21 @@ void join(const float* y, const float* bias, const float* maps, float* joined, i
     }
   }
 }
+}  // namespace
+
+extern "C" void concatenate(const float* y, const float* x, float* joined, const float* y_bias,
+                            const float* weight, const float* bias, const float* mixing,
+                            const float* scale, const float* shift, int64_t batch, int64_t channels, int64_t height, int64_t width, int64_t x_channels,
+                            int64_t x_height, int64_t x_width, int64_t size, int64_t taps,
+                            int64_t num_maps, int64_t extra, int64_t threads) {
+  const int64_t reduced = num_maps + taps - 1, cells = size * size;
+  const int64_t pixels = batch * x_height * x_width * kLanes, pooled = batch * reduced * cells;
+  thread_local std::vector<float> work;  // kept: new memory costs more than what is done with it
+  work.resize(std::max<size_t>(work.size(), pixels + pooled + batch * num_maps * cells));
+  float* grid = work.data() + pixels;
+  float* maps = grid + pooled;
+  pool(x, weight, bias, work.data(), grid, batch, x_channels, x_height, x_width, size, reduced,
+       threads);
+  mix(grid, mixing, scale, shift, maps, batch, reduced, cells, taps, num_maps, threads);
+  join(y, y_bias, maps, joined, batch, channels, height, width, num_maps, size, extra, threads);
 }

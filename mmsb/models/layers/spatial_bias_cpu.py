@@ -1,8 +1,7 @@
-"""Spatial bias at inference in three C++ kernels, compiled when this module is first imported.
+"""Spatial bias at inference in a C++ kernel, compiled when this module is first imported.
 
 On a CPU spatial bias costs passes over the features and small operators, not arithmetic: see
-docs/performance.md. The functions compute what the Triton kernels do, for float32, best in memory
-as channels last. The compiler is ``$CXX``, or ``c++``; what it makes is kept in ``$TORCH_HOME``
+docs/performance.md. The compiler is ``$CXX``, or ``c++``; what it makes is kept in ``$TORCH_HOME``
 (``~/.cache/torch``), beside the weights that PyTorch downloads.
 """
 
@@ -44,82 +43,50 @@ def _compile() -> Path:
     return library
 
 
-_LIBRARY = ctypes.CDLL(str(_compile()))
+_concatenate = ctypes.CDLL(str(_compile())).concatenate
+_concatenate.argtypes = [ctypes.c_void_p] * 9 + [ctypes.c_int64] * 12
+_concatenate.restype = None
 
 
-def _call(name: str, tensors: list[Tensor], *sizes: int) -> None:
-    for tensor in tensors:
-        if tensor.dtype is not torch.float32 or not tensor.is_contiguous():
-            raise ValueError(f'{name} takes contiguous float32 tensors, got {tensor.dtype}')
-    profiled = profiler._is_profiler_enabled  # or else record_function would double a small call
-    with profiler.record_function(f'mmsb::{name}') if profiled else nullcontext():
-        getattr(_LIBRARY, name)(
-            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors),
-            *map(ctypes.c_int64, (*sizes, torch.get_num_threads())),
-        )
-
-
-def _by_pixel(x: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, H, W, C), contiguous; channels last is not copied."""
-    return x.permute(0, 2, 3, 1).contiguous()
-
-
-def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int, reduced: int) -> Tensor:
-    """1x1 convolution with ReLU, averaged over a grid.
+def concatenate(
+    y: Tensor, y_bias: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mixing: Tensor,
+    scale: Tensor, shift: Tensor, size: int, num_maps: int, extra: int,
+) -> Tensor:  # fmt: skip
+    """ReLU of features and of the maps made of x, side by side. All tensors are float32.
 
     Args:
-        x: (B, C, H, W).
-        weight: (reduced or more, C, 1, 1).
-        bias: (reduced or more,).
+        y: Features, (B, C, H, W), best in memory as channels last; as x.
+        y_bias: What is to be added to them first, (C,).
+        x: What the maps are made of, (B, C', H', W').
+        weight: Of the 1x1 convolution, (num_maps + taps - 1 or more, C', 1, 1).
+        bias: Of the same.
+        mixing: Weights of the 1-D convolution, (cells, taps * cells), tap after tap.
+        scale: Factors of the mixed maps, num_maps or more.
+        shift: What is added to them then, (num_maps or more, cells).
         size: Side of the grid in cells.
-        reduced: How many of the convolution's outputs are needed.
-
-    Returns:
-        (B, reduced, size * size).
-    """
-    batch, channels, height, width = x.shape
-    pooled = x.new_empty(batch, reduced, size * size)
-    pixels = x.new_empty(batch * height * width * 8)
-    tensors = [_by_pixel(x), weight.contiguous(), bias, pixels, pooled]
-    _call('pool', tensors, batch, channels, height, width, size, reduced)
-    return pooled
-
-
-def mix(pooled: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, num_maps: int) -> Tensor:
-    """The 1-D convolution whose channels are the cells, scaled and shifted.
-
-    Args:
-        pooled: (B, R, cells).
-        weight: (cells, taps * cells), tap after tap.
-        scale: num_maps values or more.
-        shift: (num_maps or more, cells).
-        num_maps: Maps to make, R - taps + 1 at most.
-
-    Returns:
-        (B, num_maps, cells).
-    """
-    batch, reduced, cells = pooled.shape
-    maps = pooled.new_empty(batch, num_maps, cells)
-    taps = weight.shape[1] // cells
-    _call('mix', [pooled, weight, scale, shift, maps], batch, reduced, cells, taps, num_maps)
-    return maps
-
-
-def join(y: Tensor, bias: Tensor, maps: Tensor, size: int, extra: int) -> Tensor:
-    """ReLU of features and upsampled maps, concatenated; the features' bias is added first.
-
-    Args:
-        y: Features, (B, C, H, W).
-        bias: What their convolution adds, (C,).
-        maps: (B, num_maps, size * size).
-        size: Side of the grid in cells.
+        num_maps: Maps to make.
         extra: Channels after the features: the maps', the others zero.
 
     Returns:
         (B, C + extra, H, W), in memory as channels last.
     """
+    # sparing: between convolutions the caches hold none of PyTorch's code, and every call costs
+    for tensor in (y, x, weight):
+        if tensor.dtype is not torch.float32 or not tensor.is_cpu:
+            raise ValueError(f'float32 on a CPU is expected, got {tensor.dtype} on {tensor.device}')
+        if not tensor.is_contiguous(memory_format=torch.channels_last):
+            y, x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (y, x, weight))
     batch, channels, height, width = y.shape
-    joined = y.new_empty(batch, height, width, channels + extra)
-    tensors = [_by_pixel(y), bias, maps, joined]
-    _call('join', tensors, batch, channels, height, width, maps.shape[1], size, extra)
-    return joined.permute(0, 3, 1, 2)
+    joined = torch.empty(
+        (batch, channels + extra, height, width), dtype=torch.float32, device='cpu',
+        memory_format=torch.channels_last,
+    )  # fmt: skip
+    tensors = y, x, joined, y_bias, weight, bias, mixing, scale, shift
+    profiled = profiler._is_profiler_enabled  # or else record_function would double a small call
+    with profiler.record_function('mmsb::concatenate') if profiled else nullcontext():
+        _concatenate(
+            *[tensor.data_ptr() for tensor in tensors], batch, channels, height, width,
+            *x.shape[1:], size, mixing.shape[1] // size**2, num_maps, extra,
+            torch.get_num_threads(),
+        )  # fmt: skip
+    return joined

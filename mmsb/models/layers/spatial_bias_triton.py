@@ -142,7 +142,7 @@ def _join_kernel(
     )
 
 
-def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int, reduced: int) -> Tensor:
+def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
     """1x1 convolution with ReLU, averaged over a grid.
 
     Args:
@@ -150,7 +150,6 @@ def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int, reduced: int) -> Te
         weight: (R, C, 1, 1), R a power of two and 16 or more.
         bias: (R,).
         size: Side of the grid in cells.
-        reduced: How many of the convolution's outputs are needed; all are made.
 
     Returns:
         (B, R, size * size), float32.
@@ -224,6 +223,18 @@ def join(y: Tensor, bias: Tensor, maps: Tensor, size: int, extra: int) -> Tensor
         BLOCK_E=_block(extra, least=1),
     )  # fmt: skip
     return out
+
+
+def concatenate(
+    y: Tensor, y_bias: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mixing: Tensor,
+    scale: Tensor, shift: Tensor, size: int, num_maps: int, extra: int,
+) -> Tensor:  # fmt: skip
+    """All three: ReLU of features y and of the maps made of x, side by side.
+
+    The arguments are those of :func:`join`, :func:`pool` and :func:`mix`, whose weight is mixing.
+    """
+    maps = mix(pool(x, weight, bias, size), mixing, scale, shift, num_maps)
+    return join(y, y_bias, maps, size, extra)
 
 
 def _float32_precision() -> str:
