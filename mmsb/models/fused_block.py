@@ -60,7 +60,12 @@ def forward(block: ResidualBlock, x: Tensor) -> Tensor | None:
         The block's output, on a CPU as channels last; None where its operators one by one have to
         do: on another device, in another type, for gradients, or inside a compiler.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if (
+        not (x.is_cuda or x.is_cpu)
+        or torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+    ):
         return None
     dtype = x.dtype
     if torch.is_autocast_enabled(x.device.type):
@@ -141,7 +146,7 @@ _ARRANGED: WeakKeyDictionary[nn.Conv2d, tuple[tuple, Tensor]] = WeakKeyDictionar
 
 
 def _arranged(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """As oneDNN wants weights for an input like x; for another it would arrange them again."""
+    """As oneDNN wants weights for an input like x; for another it arranges them again itself."""
     weight = conv.weight
     state = weight.data_ptr(), weight._version
     kept = _ARRANGED.get(conv)

@@ -22,9 +22,14 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
     with one, with spatial bias or without. The outputs are the same up to rounding.
     mmcv's ``fuse_conv_bn`` alone fails on the widened norm, which spans a convolution's output
     and the maps: its parts are separated first, the maps' then works on the grid, before the
-    upsampling. Norms that are not batch norms stay. A fused model stays as it is. Fuse it on the
-    device that it is to run on: on a GPU blocks then run in cuDNN's and, where there is Triton, our
-    own kernels.
+    upsampling. Norms that are not batch norms stay. A fused model stays as it is.
+
+    Blocks then run in convolutions with bias, ReLU and shortcut within, and spatial bias in kernels
+    of our own: on a GPU cuDNN's and, where there is Triton, ours; on a CPU, in float32, oneDNN's,
+    whose weights are kept a second time in its own order, and, where there is a C++ compiler, ours,
+    compiled once in a second. Where gradients are wanted, in a compiler, and for what these do not
+    know (other types, plugins in the blocks), PyTorch's operators run. Fuse a model on the device
+    that it is to run on.
 
     Args:
         model: A model in eval mode with its weights loaded; changed in place. It can neither be
@@ -81,8 +86,7 @@ class FusedSpatialBias(nn.Module):
     """What :class:`mmsb.models.SpatialBias` computes at inference, in shapes that suit kernels.
 
     A convolution to a handful of channels costs more than one to 16, and the 1-D convolution more
-    than a matrix product of its taps side by side. On a GPU the whole is three kernels, where there
-    is Triton.
+    than a matrix product of its taps side by side. Where kernels of ours work, they do it all.
 
     Args:
         layer: In eval mode, the norm of its 1x1 convolution folded.

@@ -284,6 +284,30 @@ def test_operators_where_a_cpu_has_no_fast_way(case):
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='networks run on the GPU itself')
+@pytest.mark.parametrize('options', [dict(avg_down=True), dict(spatial_bias=None)])
+def test_a_gpus_way_in_operators_of_a_cpu(monkeypatch, triton_kernels, options):
+    def relu(x, weight, bias, *options):
+        return F.conv2d(x, weight, bias, *options).relu()
+
+    def add_relu(x, weight, z, alpha, bias, *options):
+        return (F.conv2d(x, weight, bias, *options) + alpha * z).relu()
+
+    monkeypatch.setattr(torch, 'cudnn_convolution_relu', relu)
+    monkeypatch.setattr(torch, 'cudnn_convolution_add_relu', add_relu)
+    monkeypatch.setattr(fused_block, '_convolution', lambda *_: fused_block._cudnn)
+    monkeypatch.setattr(fused_block, '_kernels', lambda device: triton_kernels)
+    stages = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
+    model = build(dict(type='SBResNet', depth=18, base_channels=16, **stages, **options))
+    image = torch.randn(1, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(image)
+        model = fuse_spatial_bias(model).float()
+        networks = model, by_operators(model)
+        errors = [relative_errors(network(image.float()), expected) for network in networks]
+    assert all(ours <= 2 * theirs for ours, theirs in zip(*errors, strict=True)), errors
+
+
 @pytest.fixture
 def exact_float32(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)

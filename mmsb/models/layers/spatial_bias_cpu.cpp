@@ -148,7 +148,8 @@ void join(const float* y, const float* bias, const float* maps, float* joined, i
 
 extern "C" void concatenate(const float* y, const float* x, float* joined, const float* y_bias,
                             const float* weight, const float* bias, const float* mixing,
-                            const float* scale, const float* shift, int64_t batch, int64_t channels, int64_t height, int64_t width, int64_t x_channels,
+                            const float* scale, const float* shift, int64_t batch,
+                            int64_t channels, int64_t height, int64_t width, int64_t x_channels,
                             int64_t x_height, int64_t x_width, int64_t size, int64_t taps,
                             int64_t num_maps, int64_t extra, int64_t threads) {
   const int64_t reduced = num_maps + taps - 1, cells = size * size;
