@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every figure of docs/performance.md for a CPU, in a quarter of an hour: benchmarks/cpu_all.sh [DIR].
+# Every figure of docs/performance.md for a CPU, in half an hour: benchmarks/cpu_all.sh [DIR].
 # PYTHON: the interpreter (default python).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,13 +8,13 @@ PYTHON="${PYTHON:-python}"
 run() { "$PYTHON" tools/analysis_tools/benchmark.py --device cpu --out "$OUT" "$@"; }
 
 "$PYTHON" tools/analysis_tools/roofline.py --device cpu
-for i in 1 2 3; do run --preset headline --mode inference --rounds 14 --name "inference_$i"; done
+for i in 1 2 3; do run --preset headline --mode inference --rounds 30 --name "inference_$i"; done
 run --preset headline --mode training --rounds 4 --name training
 run --preset paper --layout nhwc --rounds 5
 run --preset resolution --rounds 3
 run --preset batch --batch 1 4 16 --rounds 5
 run --preset settings --rounds 4
-TORCHINDUCTOR_FREEZING=1 run ResNet-50 SB --batch 8 --layout nhwc --fuse --compile --rounds 14 --name compiled
+TORCHINDUCTOR_FREEZING=1 run ResNet-50 SB --batch 8 --layout nhwc --fuse --compile --rounds 30 --name compiled
 run ResNet-50 SB --layout nhwc --fuse --operators --rounds 20 --name operators
 run --preset detector --mode inference --batch 1 --rounds 3
 run --preset segmentor --rounds 2

@@ -97,12 +97,15 @@ void mix(const float* pooled, const float* weight, const float* scale, const flo
     for (int64_t image = 0; image < batch; ++image)
       for (int64_t map = 0; map < num_maps; ++map) {
         const float* from = pooled + (image * reduced + map) * cells;  // its taps side by side
-        Lanes sums{};
+        Lanes sums[4]{};  // in one every addition would wait for the one before
         float sum = 0;
         int64_t i = 0;
-        for (; i + kLanes <= length; i += kLanes) sums += load(factors + i) * load(from + i);
+        for (; i + 4 * kLanes <= length; i += 4 * kLanes)
+          for (int64_t j = 0; j < 4; ++j)
+            sums[j] += load(factors + i + j * kLanes) * load(from + i + j * kLanes);
         for (; i < length; ++i) sum += factors[i] * from[i];
-        for (int64_t lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+        const Lanes lanes = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        for (int64_t lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
         maps[(image * num_maps + map) * cells + cell] =
             sum * scale[map] + shift[map * cells + cell];
       }
