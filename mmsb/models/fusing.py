@@ -78,8 +78,8 @@ def _pad_widened(block: ResidualBlock) -> int:
 
 
 def _width_multiple(weight: Tensor) -> int:
-    """Odd channels keep a GPU from its matrix units; a CPU computes 67 faster than 80."""
-    return 16 if weight.is_cuda else 1
+    """Odd channels keep a GPU from its matrix units; a CPU computes 68 faster than 67 or 80."""
+    return 16 if weight.is_cuda else 4
 
 
 class FusedSpatialBias(nn.Module):
