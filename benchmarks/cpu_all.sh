@@ -10,8 +10,8 @@ run() { "$PYTHON" tools/analysis_tools/benchmark.py --device cpu --out "$OUT" "$
 "$PYTHON" tools/analysis_tools/roofline.py --device cpu
 for i in 1 2 3; do run --preset headline --mode inference --rounds 30 --name "inference_$i"; done
 run --preset headline --mode training --rounds 4 --name training
-run --preset paper --layout nhwc --rounds 5
-run --preset resolution --rounds 3
+run --preset paper --layout nhwc --rounds 15
+run --preset resolution --rounds 6
 run --preset batch --batch 1 4 16 --rounds 5
 run --preset settings --rounds 4
 TORCHINDUCTOR_FREEZING=1 run ResNet-50 SB --batch 8 --layout nhwc --fuse --compile --rounds 30 --name compiled
