@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from mmsb.checkpoints import grow_state_dict, starts_with_spatial_bias
 from mmsb.errors import UserError
+from mmsb.models.kernels import blocks
 from mmsb.models.layers import SpatialBias
 from mmsb.registry import register_model
 
@@ -89,6 +90,7 @@ class ResidualBlock(BaseModule):
         layers = self.layers(channels, stride, dilation, style)
         self.num_layers = len(layers)
         self.with_cp = with_cp
+        self.kernels = True
         self.spatial_bias_at = 0  # 1-based, as the layers' names; 0 is nowhere
         # the widened norm keeps the features' statistics while it gathers the maps'
         self.norm_apart = False
@@ -242,6 +244,8 @@ class ResidualBlock(BaseModule):
 
     def _forward(self, x: Tensor) -> Tensor:
         if self.fused_forward is not None and (out := self.fused_forward(self, x)) is not None:
+            return out
+        if self.kernels and (out := blocks.forward(self, x)) is not None:
             return out
         out = x
         for i in range(1, self.num_layers + 1):
@@ -487,6 +491,7 @@ class SBResNet(BaseModule):
             _check_length('stage_with_dcn', stage_with_dcn, num_stages)
             importlib.import_module('mmcv.ops')  # registers them
 
+        self.kernels = True
         self.depth = depth
         self.num_stages = num_stages
         self.out_indices = tuple(out_indices)
@@ -611,7 +616,12 @@ class SBResNet(BaseModule):
             Features of the stages in ``out_indices``, each (B, C, H / s, W / s) with C =
             base_channels * 2^i * expansion and s = 4, 8, 16, 32 for stage i = 0 to 3.
         """
-        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
+        if self.deep_stem:
+            x = self.stem(x)
+        else:
+            x = self.conv1(x)
+            normalised = blocks.norm_relu(x, self.norm1, self.relu) if self.kernels else None
+            x = self.relu(self.norm1(x)) if normalised is None else normalised
         if self.stem_pool:
             x = self.maxpool(x)
         outs = []
