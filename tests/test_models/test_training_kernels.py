@@ -87,3 +87,29 @@ def test_a_step_is_as_exact_as_the_operators(
     assert blocks.fits(ours, training)
     for key, theirs in errors['theirs'].items():
         assert errors['ours'][key] <= max(3 * theirs, 2e-6), (key, errors['ours'][key], theirs)
+
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+
+
+@pytest.mark.cuda
+@cuda
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(('layer', 'index', 'shape', 'size', 'mode', 'options'), CASES)
+def test_half_precision(layer, index, shape, size, mode, options, dtype):
+    torch.manual_seed(0)
+    exact = make_block(layer, index, mode, size, base_channels=64, **options)
+    shape = (shape[0], exact.conv1.in_channels, *shape[2:])
+    ours, theirs = (copy.deepcopy(exact).float().to(DEVICE) for _ in range(2))
+    theirs.kernels = False
+    x = torch.randn(shape, dtype=torch.float64).relu()
+    with torch.no_grad():
+        gradient = torch.randn_like(copy.deepcopy(exact)(x))
+    expected = results(exact, x.clone().requires_grad_(), gradient)
+    errors = []
+    for block in (ours, theirs):
+        with torch.autocast('cuda', dtype):
+            got = results(block, x.to(DEVICE, dtype).requires_grad_(), gradient.to(DEVICE))
+        errors.append({key: error(got[key], expected[key]) for key in expected})
+    for key, theirs in errors[1].items():
+        assert errors[0][key] <= 2 * theirs + 2e-3, (key, errors[0][key], theirs)

@@ -13,6 +13,7 @@ from .norms import add_to_moments, dot, merge_rows, relu, values_of_rows
 @triton.jit
 def planes_at(p, r, area, R: tl.constexpr):
     """Where pixels p (of all images) of maps r lie in (B, R, H, W) planes of area pixels; (r, p)."""
+    p = p.to(tl.int32)  # division of longer integers is slow
     return (p // area * R)[None, :] * area + r[:, None] * area + (p % area)[None, :]
 
 
@@ -27,7 +28,7 @@ def norm_reduce_kernel(
     row, r = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_R)
     mean = tl.zeros([BLOCK_M, BLOCK_R], tl.float32)
     m2 = tl.zeros([BLOCK_M, BLOCK_R], tl.float32)
-    for step in range(0, chunk // BLOCK_M):
+    for step in tl.range(0, chunk // BLOCK_M, num_stages=1):  # more would fill shared memory
         p = first + step * BLOCK_M + row
         ok = p < pixels
         q = tl.zeros([BLOCK_M, BLOCK_R], tl.float32)

@@ -120,7 +120,7 @@ def _combine(part: Tensor, pixels: int, chunk: int, norm: Norm, gamma: Tensor, b
         stats if part is None else part, gamma, beta, norm.mean, norm.var, norm.batches, stats,
         pixels, chunk, programs, norm.momentum, norm.eps,
         num_warps=8 if programs > 64 else 4,
-        C=channels, BLOCK_P=_power(programs, 16, 512), BLOCK_C=block_c,
+        C=channels, BLOCK_P=512 if programs > 64 else 64, BLOCK_C=block_c,
         HELD=norm.held, COUNT=norm.count,
     )  # fmt: skip
     return stats
@@ -152,7 +152,7 @@ def _combine_gradients(part: Tensor, stats: Tensor, total: float) -> tuple[Tenso
         combine_gradients_kernel, (_cdiv(channels, block_c),),
         part, stats, sums, dgamma, dbeta, len(part), float(total),
         num_warps=8 if len(part) > 64 else 4,
-        C=channels, BLOCK_P=_power(len(part), 16, 512), BLOCK_C=block_c,
+        C=channels, BLOCK_P=512 if len(part) > 64 else 64, BLOCK_C=block_c,
     )  # fmt: skip
     return sums, dgamma, dbeta
 
@@ -320,7 +320,7 @@ class NormReduceMix(torch.autograd.Function):
         )  # fmt: skip
         launch(
             norm_reduce_backward_sums_kernel, (len(part), channels // block_c),
-            du, x, dr0, stats, weight, part, dweight, pixels, area, chunk, **kinds,
+            du, x, dr0, stats, weight, part, dweight, pixels, area, chunk, num_warps=8, **kinds,
         )  # fmt: skip
         sums, dgamma, dbeta = _combine_gradients(part, stats, infinite if held else pixels)
         dx = torch.empty_like(x)

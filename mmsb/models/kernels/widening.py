@@ -36,7 +36,8 @@ def widen_kernel(
         tl.store(buf + p[:, None] * WIDE + c[None, :], v, mask=mask)
     e = tl.arange(0, BLOCK_E)
     real = ok[:, None] & (e < MAPS)[None, :]
-    image, inner = p // (height * width), (p % (height * width)).to(tl.int32)
+    number = p.to(tl.int32)  # division of longer integers is slow
+    image, inner = number // (height * width), number % (height * width)
     top, low, down = _source(inner // width, height, size)
     left, right, across = _source(inner % width, width, size)
     down, across = down[:, None], across[:, None]
