@@ -25,8 +25,8 @@ TYPES = {torch.float32: 'fp32', torch.bfloat16: 'bf16', torch.float16: 'fp16', t
 TOOLS = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin'
 
 
-def launches(dtype):
-    """Every launch of a training step and an inference of plain and SB-ResNet-50."""
+def launches(dtype, shape=(2, 3, 64, 64), **options):
+    """Every launch of a training step and of an inference of an SB-ResNet-50, by what it compiles."""
     seen = {}
 
     def record(kernel, grid, *args, num_warps=4, **constants):
@@ -39,18 +39,19 @@ def launches(dtype):
         key = (kernel.__name__, *signature, num_warps, *constants.values())
         seen[key] = kernel, signature, num_warps, constants
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, torch.device('meta'):
         patch.setattr(training, 'launch', record)
-        patch.setattr(blocks, 'DEVICES', ('cpu',))
+        patch.setattr(blocks, 'DEVICES', ('meta',))
         patch.setattr(blocks, '_kernels', lambda device: training)
-        for options in (dict(), dict(spatial_bias=None)):
-            model = SBResNet(50, **options)
-            for mode in (True, False):
-                model.train(mode)
-                with torch.autocast('cpu', dtype, enabled=dtype is not torch.float32):
-                    out = model(torch.zeros(2, 3, 64, 64))[-1]
-                if mode:
-                    out.sum().backward()
+        model = SBResNet(50, **options)
+        for name, module in model.named_modules():  # as autocast leaves it
+            if isinstance(module, torch.nn.Conv2d) and 'spatial_bias' not in name:
+                module.to(dtype)
+        for mode in (True, False):
+            model.train(mode)
+            outs = model(torch.zeros(shape, dtype=dtype))
+            if mode:
+                sum(out.float().sum() for out in outs).backward()
     return seen
 
 
@@ -91,12 +92,23 @@ def resources(kernel):
 
 
 if __name__ == '__main__':
-    import sys, time
+    import sys
+    import time
+
+    seen = {}
     for dtype in (torch.bfloat16, torch.float32):
-        for key, case in launches(dtype).items():
-            if not any(a in key[0] for a in sys.argv[1:]) and len(sys.argv) > 1:
-                continue
-            t = time.time()
+        for shape in ((128, 3, 224, 224), (2, 3, 800, 1344), (2, 3, 500, 160)):
+            for options in (dict(), dict(spatial_bias=None), dict(frozen_stages=1, norm_eval=True)):
+                seen |= launches(dtype, shape, **options)
+    print(len(seen))
+    for key, case in seen.items():
+        if not any(a in key[0] for a in sys.argv[1:]) and len(sys.argv) > 1:
+            continue
+        t = time.time()
+        try:
             r = resources(compiled(*case, 90))
-            warps = min(64, 65536 // (-(-r[0] * 32 // 256) * 256) // case[2] * case[2], 227 * 1024 // (r[2] + 1024) * case[2])
-            print(key[0], dict(case[3]), 'regs', r[0], 'stack', r[1], 'shared', r[2], 'warps', warps, dict(r[3]), f'{time.time()-t:.1f}')
+        except Exception as e:
+            print(key[0], case[3], 'FAILED', str(e)[-200:], flush=True)
+            continue
+        warps = min(64, 65536 // (-(-r[0] * 32 // 256) * 256) // case[2] * case[2], 227 * 1024 // (r[2] + 1024) * case[2])
+        print(key[0], key[1], dict(case[3]), 'regs', r[0], 'stack', r[1], 'shared', r[2], 'warps', warps, dict(r[3]), f'{time.time()-t:.1f}', flush=True)

@@ -54,7 +54,12 @@ def _kernels(device: str) -> ModuleType | None:
 
 def _test(training, device: str) -> None:
     """A norm with ReLU, there and back, against the operators."""
-    with torch.enable_grad(), torch.autocast(device, enabled=False), torch.device(device):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device, enabled=False),
+        torch.device(device),
+    ):
         x = torch.linspace(-1, 2, 128).view(2, 16, 2, 2).requires_grad_()
         norm = nn.BatchNorm2d(16)
         outs = [

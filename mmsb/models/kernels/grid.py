@@ -67,11 +67,11 @@ def pool_backward_kernel(
     by_beta, by_gamma = 0.0, 0.0
     if APPLY:
         by_beta, by_gamma = tl.load(sums + r), tl.load(sums + R + r)
-    at = plane * size * size + s[:, None] * size + s[None, :]
-    cells = tl.load(dpooled + at, mask=(s < size)[:, None] & (s < size)[None, :], other=0.0)
+    cell = plane * size * size + s[:, None] * size + s[None, :]
+    cells = tl.load(dpooled + cell, mask=(s < size)[:, None] & (s < size)[None, :], other=0.0)
     b = _table(pool_w, s[:, None], x[None, :], size, width)
-    zeros = tl.zeros([BLOCK_S, BLOCK_W], tl.float32)
-    columns = tl.dot(cells, b, zeros, input_precision=PRECISION)
+    columns = tl.zeros([BLOCK_S, BLOCK_W], tl.float32)
+    columns = tl.dot(cells, b, columns, input_precision=PRECISION)
     sz = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
     sx = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
     for top in range(0, height, BLOCK_H):
@@ -80,8 +80,8 @@ def pool_backward_kernel(
         at = (plane * height + y[:, None]) * width + x[None, :]
         v = tl.load(r0 + at, mask=mask, other=0.0).to(tl.float32)
         a = tl.trans(_table(pool_h, s[:, None], y[None, :], size, height))
-        zeros = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
-        g = tl.dot(a, columns, zeros, input_precision=PRECISION)
+        g = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
+        g = tl.dot(a, columns, g, input_precision=PRECISION)
         g = tl.where((v * scale + shift > 0) & mask, g, 0.0)
         if APPLY:
             tl.store(dr0 + at, scale * g - by_beta - by_gamma * (v - mean), mask=mask)
