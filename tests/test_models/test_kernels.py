@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from mmsb.models import SBResNet, fuse_spatial_bias, fused_block, fusing
+from mmsb.models.kernels.blocks import padded_width
 from tests.test_models.test_fusing import build
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -77,7 +78,7 @@ def test_each_triton_kernel(triton_kernels, shape, dtype, tolerance, memory_form
     upsampled = F.interpolate(maps.double().unflatten(2, (size, size)), hw, mode='bilinear')
     expected = F.pad(torch.cat([features, upsampled], dim=1), (0, 0, 0, 0, 0, 5)).relu()
     assert_near(joined, expected, tolerance)
-    assert joined.is_contiguous(memory_format=memory_format) and joined.dtype == dtype
+    assert joined.is_contiguous(memory_format=torch.channels_last) and joined.dtype == dtype
 
 
 @pytest.mark.parametrize('memory_format', LAYOUTS)
@@ -148,9 +149,9 @@ def test_kernels_equal_the_operators(kernels, num_channels):
 def test_padded_equals_unpadded(monkeypatch):
     model = build(dict(type='SBResNet', depth=50))
     image = torch.randn(1, 3, 40, 24, dtype=torch.float64)
-    monkeypatch.setattr(fusing, '_width_multiple', lambda weight: 16)
+    monkeypatch.setattr(fusing, '_width', lambda weight, *channels: padded_width(*channels))
     padded = fuse_spatial_bias(copy.deepcopy(model))
-    assert [padded.layer1[0].conv3.in_channels, padded.layer3[0].conv3.in_channels] == [80, 272]
+    assert [padded.layer1[0].conv3.in_channels, padded.layer3[0].conv3.in_channels] == [96, 272]
     with torch.no_grad():
         for ours, plain in zip(padded(image), model(image), strict=True):
             torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)

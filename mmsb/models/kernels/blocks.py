@@ -101,7 +101,7 @@ def forward(block: nn.Module, x: Tensor) -> Tensor | None:
             training.Norm.of(block.bn1), training.Norm.of(norm), layer.size,
         )  # fmt: skip
         y = block.conv2(u)
-        channels, wide = y.shape[1], training.wide(y.shape[1], layer.num_channels)
+        channels, wide = y.shape[1], padded_width(y.shape[1], layer.num_channels)
         held = block.norm_apart or not block.bn2.training
         y = training.Widen.apply(
             y, maps, block.bn2.weight, block.bn2.bias,
@@ -120,6 +120,15 @@ def forward(block: nn.Module, x: Tensor) -> Tensor | None:
         fast = training.is_supported(last) and not _is_watched(last)
         shortcut = training.norm_relu(shortcut, last, relu=False) if fast else last(shortcut)
     return training.norm_relu(y, block.bn3, shortcut.to(y.dtype))
+
+
+def padded_width(channels: int, num_maps: int) -> int:
+    """Channels of conv3's input: features, maps and zeros, such that cuDNN finds a fast kernel.
+
+    On an H200 in bfloat16, 64 channels' forward pass took 0.086 ms, with 16 more 0.129, with 32 more 0.083.
+    """
+    multiple = 32 if channels < 128 else 16
+    return channels + -(-num_maps // multiple) * multiple
 
 
 def norm_relu(x: Tensor, norm: nn.Module, relu: nn.Module) -> Tensor | None:

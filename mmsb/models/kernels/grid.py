@@ -25,17 +25,21 @@ def _table(table, cell, pixel, size, pixels):
 @triton.jit(do_not_specialize=['height', 'width', 'size'])
 def pool_kernel(
     r0, stats, pooled, pool_h, pool_w, height, width, size,
-    R: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_S: tl.constexpr,
-    PRECISION: tl.constexpr,
+    R: tl.constexpr, SCALED: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+    BLOCK_S: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Means of relu(scale r0 + shift) over the cells, a plane (image, map) a program.
 
-    pooled (column blocks, B, R, S * S): each block of columns has its own sum.
+    pooled (column blocks, B, R, S * S): each block of columns has its own sum. Not SCALED: stats is the shift
+    alone, a folded norm's.
     """
     plane = tl.program_id(0).to(tl.int64)
     s, x = tl.arange(0, BLOCK_S), tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
-    scale = tl.load(stats + 2 * R + plane % R)
-    shift = tl.load(stats + 3 * R + plane % R)
+    if SCALED:
+        scale = tl.load(stats + 2 * R + plane % R)
+        shift = tl.load(stats + 3 * R + plane % R)
+    else:
+        scale, shift = 1.0, tl.load(stats + plane % R).to(tl.float32)
     total = tl.zeros([BLOCK_S, BLOCK_W], tl.float32)
     for top in range(0, height, BLOCK_H):
         y = top + tl.arange(0, BLOCK_H)

@@ -51,6 +51,27 @@ def norm_reduce_kernel(
     tl.store(part + at + R, m2, mask=r < R)
 
 
+@triton.jit(do_not_specialize=['pixels', 'area'])
+def reduce_kernel(
+    u, weight, r0, pixels, area,
+    C: tl.constexpr, R: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_R: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """r0 alone, for inference."""
+    p = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    r, ok = tl.arange(0, BLOCK_R), p < pixels
+    q = tl.zeros([BLOCK_M, BLOCK_R], tl.float32)
+    for start in tl.static_range(0, C, BLOCK_C):
+        c = start + tl.arange(0, BLOCK_C)
+        real = (c < C)[None, :]
+        v = tl.load(u + p[:, None] * C + c[None, :], mask=ok[:, None] & real, other=0.0)
+        mask = (r < R)[:, None] & real
+        w = tl.load(weight + r[:, None] * C + c[None, :], mask=mask, other=0.0)
+        q = dot(v, tl.trans(w).to(v.dtype), q, PRECISION)
+    mask = (r < R)[:, None] & ok[None, :]
+    tl.store(r0 + planes_at(p, r, area, R), tl.trans(q), mask=mask)
+
+
 @triton.jit(do_not_specialize=['pixels', 'area', 'chunk'])
 def norm_reduce_backward_sums_kernel(
     du, x, dr0, stats, weight, part, dweight, pixels, area, chunk,

@@ -106,8 +106,9 @@ def _dot_precision(x: Tensor) -> str:
     return 'tf32' if x.dtype is not torch.float32 or torch.backends.cudnn.allow_tf32 else 'ieee'
 
 
-# Of sums over pixels and cells in float32: three tf32 products, as exact as float32's own
-SUMS = 'tf32x3'
+def _sum_precision(x: Tensor) -> str:
+    """Of sums over pixels and cells: for float32 three tf32 products, as exact as float32's own."""
+    return 'tf32x3' if x.dtype is torch.float32 else 'tf32'
 
 
 def _combine(part: Tensor, pixels: int, chunk: int, norm: Norm, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -213,21 +214,23 @@ class NormReLU(torch.autograd.Function):
         return dx, dshortcut, dgamma, dbeta, None, None
 
 
-def _mix(pooled: Tensor, weight: Tensor, bias: Tensor | None, outputs: int, backward: bool) -> Tensor:
+def _mix(
+    pooled: Tensor, weight: Tensor, bias: Tensor | None, outputs: int, precision: str, backward=False
+) -> Tensor:
     batch, inputs, cells = pooled.shape
     maps = _new(pooled, batch, outputs, cells)
     columns = batch * outputs
     launch(
         mix_kernel, (_cdiv(cells, 32), _cdiv(columns, 16)), pooled, weight, bias, maps, columns, cells,
         INPUTS=inputs, OUTPUTS=outputs, TAPS=weight.shape[2], BACKWARD=backward,
-        BLOCK_O=32, BLOCK_K=32, BLOCK_N=16, PRECISION=SUMS,
+        BLOCK_O=32, BLOCK_K=32, BLOCK_N=16, PRECISION=precision,
     )  # fmt: skip
     return maps
 
 
 def _tiles(height: int, width: int, size: int) -> dict[str, int]:
     return dict(
-        BLOCK_H=_power(height, 16, 64), BLOCK_W=_power(width, 16, 64), BLOCK_S=_power(size, 16)
+        BLOCK_H=_power(height, 16, 32), BLOCK_W=_power(width, 16, 64), BLOCK_S=_power(size, 16)
     )
 
 
@@ -264,10 +267,11 @@ class NormReduceMix(torch.autograd.Function):
         pooled = _new(x, blocks, batch, reduced, size * size)
         launch(
             pool_kernel, (batch * reduced, blocks), r0, reduced_stats, pooled, rows.pool,
-            columns.pool, height, width, size, R=reduced, **tiles, PRECISION=SUMS,
+            columns.pool, height, width, size, R=reduced, SCALED=True, **tiles,
+            PRECISION=_sum_precision(x),
         )  # fmt: skip
         pooled = pooled[0] if blocks == 1 else pooled.sum(0)
-        maps = _mix(pooled, mixing, mixing_bias, reduced - mixing.shape[2] + 1, False)
+        maps = _mix(pooled, mixing, mixing_bias, reduced - mixing.shape[2] + 1, _sum_precision(x))
         ctx.save_for_backward(x, r0, pooled, stats, reduced_stats, weight, mixing)
         ctx.settings = size, norm.held, reduced_norm.held
         return u, maps
@@ -280,7 +284,7 @@ class NormReduceMix(torch.autograd.Function):
         batch, channels, height, width = x.shape
         reduced, taps, area = len(weight), mixing.shape[2], height * width
         pixels, cells, num_maps = batch * area, size * size, dmaps.shape[1]
-        infinite = float('inf')
+        infinite, precision = float('inf'), _sum_precision(x)
         du, dmaps = _nhwc(du), dmaps.contiguous()
 
         dmixing, dbias = torch.empty_like(mixing), _new(x, cells)
@@ -288,9 +292,9 @@ class NormReduceMix(torch.autograd.Function):
             mix_weight_kernel, (_cdiv(cells, 32), _cdiv(cells, 32) * taps),
             dmaps, pooled, dmixing, dbias, batch * num_maps, cells,
             INPUTS=reduced, MAPS=num_maps, TAPS=taps, BLOCK_O=32, BLOCK_C=32,
-            BLOCK_N=32, PRECISION=SUMS,
+            BLOCK_N=32, PRECISION=precision,
         )  # fmt: skip
-        dpooled = _mix(dmaps, mixing, None, reduced, True)
+        dpooled = _mix(dmaps, mixing, None, reduced, precision, backward=True)
 
         rows, columns = axis(height, size, x.device), axis(width, size, x.device)
         tiles = _tiles(height, width, size)
@@ -300,14 +304,14 @@ class NormReduceMix(torch.autograd.Function):
         kinds = dict(R=reduced, **tiles)
         launch(
             pool_backward_kernel, (batch * reduced, blocks), r0, reduced_stats, dpooled, *arguments,
-            None, part, None, height, width, size, **kinds, APPLY=False, PRECISION=SUMS,
+            None, part, None, height, width, size, **kinds, APPLY=False, PRECISION=precision,
         )  # fmt: skip
         sums, dreduced_gamma, dreduced_beta = _combine_gradients(
             part, reduced_stats, infinite if reduced_held else pixels
         )
         launch(
             pool_backward_kernel, (batch * reduced, blocks), r0, reduced_stats, dpooled, *arguments,
-            sums, None, dr0, height, width, size, **kinds, APPLY=True, PRECISION=SUMS,
+            sums, None, dr0, height, width, size, **kinds, APPLY=True, PRECISION=precision,
         )  # fmt: skip
 
         block_c = _power(channels, most=64)
@@ -366,7 +370,7 @@ class Widen(torch.autograd.Function):
         launch(
             widen_kernel, (_cdiv(batch * area, 32),), y, stats, maps, map_stats, buf,
             batch * area, height, width, size, C=channels, WIDE=wide, MAPS=num_maps,
-            BLOCK_M=32, BLOCK_C=_power(channels, most=64), BLOCK_E=_power(wide - channels),
+            SCALED=True, BLOCK_M=32, BLOCK_C=_power(channels, most=64), BLOCK_E=_power(wide - channels),
         )  # fmt: skip
         ctx.save_for_backward(y, buf, maps, stats, map_stats)
         ctx.settings = size, norm.held, map_norm.held
@@ -390,7 +394,7 @@ class Widen(torch.autograd.Function):
         launch(
             adjoint_kernel, (batch * num_maps, blocks), dbuf, buf, maps, map_stats, d, part,
             rows.up, columns.up, height, width, size,
-            C=channels, WIDE=wide, MAPS=num_maps, **tiles, PRECISION=SUMS,
+            C=channels, WIDE=wide, MAPS=num_maps, **tiles, PRECISION=_sum_precision(y),
         )  # fmt: skip
         d = d[0] if blocks == 1 else d.sum(0)
         total = float('inf') if maps_held else batch * height * width
@@ -419,15 +423,6 @@ def is_supported(norm: nn.Module | None) -> bool:
 def norm_relu(x: Tensor, norm: nn.BatchNorm2d, shortcut: Tensor | None = None, relu: bool = True) -> Tensor:
     """relu(norm(x) + shortcut) of a supported norm."""
     return NormReLU.apply(x, shortcut, norm.weight, norm.bias, Norm.of(norm), relu)
-
-
-def wide(channels: int, num_maps: int) -> int:
-    """Channels of conv3's input: features, maps and zeros, such that cuDNN finds a fast kernel.
-
-    On an H200 in bfloat16, 64 channels' forward pass took 0.086 ms, with 16 more 0.129, with 32 more 0.083.
-    """
-    multiple = 32 if channels < 128 else 16
-    return channels + _cdiv(num_maps, multiple) * multiple
 
 
 def pad_inputs(conv: nn.Conv2d, inputs: int) -> Tensor:
