@@ -50,7 +50,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmsb', 'mmsb.*']),
-    package_data={'mmsb.models.layers': ['*.cpp']},
+    package_data={'mmsb.models.kernels': ['*.cpp']},
     install_requires=['torch>=2.4', 'torchvision>=0.19'],
     extras_require={
         'onedl': requirements('onedl'),

@@ -51,7 +51,7 @@ def test_wheel(source, tmp_path):
         'mmsb/.mim/tools/dist_train.sh',
         'mmsb/.mim/model-index.yml',
         'mmsb/ops/mmcv_ext/_ext.py',
-        'mmsb/models/layers/spatial_bias_cpu.cpp',
+        'mmsb/models/kernels/spatial_bias_cpu.cpp',
     ):
         assert name in names
     assert not any(name.startswith('tests/') for name in names)

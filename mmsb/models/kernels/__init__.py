@@ -1,1 +1,1 @@
-"""Kernels: the only room that knows devices."""
+"""Kernels in Triton and C++. Importing one needs its compiler; :mod:`.blocks` does not."""

@@ -35,7 +35,9 @@ def kernels_for(x: Tensor) -> ModuleType | None:
 def _kernels(device: str) -> ModuleType | None:
     """The module of the kernels for training; None, said once, where they do not work."""
     if os.environ.get('MMSB_KERNELS') == 'off':
-        print_log('MMSB_KERNELS=off: batch norms and spatial bias run in PyTorch operators', 'current')
+        print_log(
+            'MMSB_KERNELS=off: batch norms and spatial bias run in PyTorch operators', 'current'
+        )
         return None
     try:
         training = importlib.import_module('.training', __package__)

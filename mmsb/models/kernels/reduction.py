@@ -130,5 +130,9 @@ def norm_reduce_backward_kernel(
     q = tl.load(dr0 + planes_at(p, r, area, R), mask=mask, other=0.0)
     g = dot(tl.trans(q), w.to(q.dtype), g, PRECISION)
     g = tl.where(v * scale[None, :] + shift[None, :] > 0, g, 0.0)
-    v = scale[None, :] * g - tl.load(sums + c)[None, :] - tl.load(sums + C + c)[None, :] * (v - mean[None, :])
+    v = (
+        scale[None, :] * g
+        - tl.load(sums + c)[None, :]
+        - tl.load(sums + C + c)[None, :] * (v - mean[None, :])
+    )
     tl.store(dx + at, v, mask=ok)

@@ -59,4 +59,6 @@ def axis(pixels: int, size: int, device: torch.device) -> Axis:
         for part, piece in zip(parts, together.split(lengths), strict=True):
             piece[: part.numel()] = part.flatten()
         pieces = together.to(device).split(lengths)
-    return Axis(*[p[: part.numel()].view(part.shape) for part, p in zip(parts, pieces, strict=True)])
+    return Axis(
+        *[p[: part.numel()].view(part.shape) for part, p in zip(parts, pieces, strict=True)]
+    )

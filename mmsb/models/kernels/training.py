@@ -23,7 +23,7 @@ from .grid import (
     pool_backward_kernel,
     pool_kernel,
 )
-from .launching import INTERPRETED, launch
+from .launching import launch
 from .norms import (
     combine_gradients_kernel,
     combine_kernel,
@@ -111,7 +111,9 @@ def _sum_precision(x: Tensor) -> str:
     return 'tf32x3' if x.dtype is torch.float32 else 'tf32'
 
 
-def _combine(part: Tensor, pixels: int, chunk: int, norm: Norm, gamma: Tensor, beta: Tensor) -> Tensor:
+def _combine(
+    part: Tensor, pixels: int, chunk: int, norm: Norm, gamma: Tensor, beta: Tensor
+) -> Tensor:
     channels = len(gamma)
     stats = _new(gamma, 4, channels)
     programs = 0 if part is None else len(part)
@@ -215,7 +217,12 @@ class NormReLU(torch.autograd.Function):
 
 
 def _mix(
-    pooled: Tensor, weight: Tensor, bias: Tensor | None, outputs: int, precision: str, backward=False
+    pooled: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    outputs: int,
+    precision: str,
+    backward=False,
 ) -> Tensor:
     batch, inputs, cells = pooled.shape
     maps = _new(pooled, batch, outputs, cells)
@@ -420,7 +427,9 @@ def is_supported(norm: nn.Module | None) -> bool:
     )
 
 
-def norm_relu(x: Tensor, norm: nn.BatchNorm2d, shortcut: Tensor | None = None, relu: bool = True) -> Tensor:
+def norm_relu(
+    x: Tensor, norm: nn.BatchNorm2d, shortcut: Tensor | None = None, relu: bool = True
+) -> Tensor:
     """relu(norm(x) + shortcut) of a supported norm."""
     return NormReLU.apply(x, shortcut, norm.weight, norm.bias, Norm.of(norm), relu)
 
