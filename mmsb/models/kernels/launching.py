@@ -39,13 +39,11 @@ def launch(
         with torch.cuda.device(device):
             return launch(kernel, grid, *args, num_warps=num_warps, **constants)
     values = tuple(constants.values())
-    key = (
-        kernel,
-        device.index,
-        num_warps,
-        values,
-        *[(a.dtype, not a.data_ptr() & 15) if isinstance(a, Tensor) else a is None for a in args],
-    )
+    key = [id(kernel), device.index, num_warps, values]
+    for a in args:
+        # 16-byte loads are for aligned tensors
+        key.append((a.dtype, a.data_ptr() & 15) if isinstance(a, Tensor) else a is None)
+    key = tuple(key)
     kept = _KEPT.get(key)
     if kept is None or not _keeps:
         compiled = kernel[grid](*args, num_warps=num_warps, **constants)

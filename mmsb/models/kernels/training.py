@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-import triton
 from torch import Tensor, nn
 
 from .grid import (
@@ -85,7 +84,12 @@ def _cdiv(number: int, by: int) -> int:
 
 def _power(number: int, least: int = 1, most: int = 1 << 20) -> int:
     """The power of two that holds number, within bounds."""
-    return max(least, min(most, triton.next_power_of_2(number)))
+    return max(least, min(most, 1 << (number - 1).bit_length()))
+
+
+def _divisor(channels: int) -> int:
+    """The largest power of two that divides them, 64 at most."""
+    return min(64, channels & -channels)
 
 
 def _chunk(pixels: int, least: int, most: int = 1024) -> int:
@@ -136,7 +140,7 @@ def _statistics(x: Tensor, norm: Norm, gamma: Tensor, beta: Tensor) -> Tensor:
     channels, pixels = x.shape[1], x.numel() // x.shape[1]
     if pixels == 1:  # as PyTorch
         raise ValueError(f'Expected more than 1 value per channel when training, got {x.shape}')
-    block_m, block_c = 32, 64
+    block_m, block_c = 64, 64
     chunk = _chunk(pixels * _cdiv(channels, block_c), 8 * block_m)
     part = _new(x, _cdiv(pixels, chunk), 2, channels)
     launch(
@@ -226,19 +230,18 @@ def _mix(
 ) -> Tensor:
     batch, inputs, cells = pooled.shape
     maps = _new(pooled, batch, outputs, cells)
-    columns = batch * outputs
+    columns, block_n = batch * outputs, 32 if backward else 16
     launch(
-        mix_kernel, (_cdiv(cells, 32), _cdiv(columns, 16)), pooled, weight, bias, maps, columns, cells,
+        mix_kernel, (_cdiv(cells, 32), _cdiv(columns, block_n)),
+        pooled, weight, bias, maps, columns, cells,
         INPUTS=inputs, OUTPUTS=outputs, TAPS=weight.shape[2], BACKWARD=backward,
-        BLOCK_O=32, BLOCK_K=32, BLOCK_N=16, PRECISION=precision,
+        BLOCK_O=32, BLOCK_K=32, BLOCK_N=block_n, PRECISION=precision,
     )  # fmt: skip
     return maps
 
 
-def _tiles(height: int, width: int, size: int) -> dict[str, int]:
-    return dict(
-        BLOCK_H=_power(height, 16, 32), BLOCK_W=_power(width, 16, 64), BLOCK_S=_power(size, 16)
-    )
+def _tiles(width: int, size: int) -> dict[str, int]:
+    return dict(BLOCK_H=16, BLOCK_W=_power(width, 16, 64), BLOCK_S=_power(size, 16))
 
 
 class NormReduceMix(torch.autograd.Function):
@@ -260,16 +263,17 @@ class NormReduceMix(torch.autograd.Function):
         weight = weight.contiguous()
         stats = _statistics(x, norm, gamma, beta)
         u, r0 = torch.empty_like(x), x.new_empty(batch, reduced, height, width)
-        chunk = _chunk(pixels, 64, 512)
+        block_m = 128 if channels == 64 else 64
+        chunk = _chunk(pixels, block_m, 512)
         part = _new(x, _cdiv(pixels, chunk), 2, reduced)
         launch(
             norm_reduce_kernel, (len(part),), x, stats, weight, u, r0, part, pixels, area, chunk,
-            C=channels, R=reduced, BLOCK_M=64, BLOCK_C=_power(channels, most=64),
+            C=channels, R=reduced, BLOCK_M=block_m, BLOCK_C=_divisor(channels),
             BLOCK_R=_power(reduced, 16), PRECISION=_dot_precision(x),
         )  # fmt: skip
         reduced_stats = _combine(part, pixels, chunk, reduced_norm, reduced_gamma, reduced_beta)
         rows, columns = axis(height, size, x.device), axis(width, size, x.device)
-        tiles = _tiles(height, width, size)
+        tiles = _tiles(width, size)
         blocks = _cdiv(width, tiles['BLOCK_W'])
         pooled = _new(x, blocks, batch, reduced, size * size)
         launch(
@@ -304,7 +308,7 @@ class NormReduceMix(torch.autograd.Function):
         dpooled = _mix(dmaps, mixing, None, reduced, precision, backward=True)
 
         rows, columns = axis(height, size, x.device), axis(width, size, x.device)
-        tiles = _tiles(height, width, size)
+        tiles = _tiles(width, size)
         blocks = _cdiv(width, tiles['BLOCK_W'])
         part, dr0 = _new(x, batch * blocks, 2, reduced), torch.empty_like(r0)
         arguments = rows.pool, columns.pool
@@ -321,8 +325,8 @@ class NormReduceMix(torch.autograd.Function):
             sums, None, dr0, height, width, size, **kinds, APPLY=True, PRECISION=precision,
         )  # fmt: skip
 
-        block_c = _power(channels, most=64)
-        chunk = _chunk(pixels * _cdiv(channels, block_c), 256)
+        block_c = _divisor(channels)
+        chunk = _chunk(pixels * (channels // block_c), 256)
         part = _new(x, _cdiv(pixels, chunk), 2, channels)
         dweight = _new(x, len(part), reduced, channels)
         kinds = dict(
@@ -331,7 +335,7 @@ class NormReduceMix(torch.autograd.Function):
         )  # fmt: skip
         launch(
             norm_reduce_backward_sums_kernel, (len(part), channels // block_c),
-            du, x, dr0, stats, weight, part, dweight, pixels, area, chunk, num_warps=8, **kinds,
+            du, x, dr0, stats, weight, part, dweight, pixels, area, chunk, **kinds,
         )  # fmt: skip
         sums, dgamma, dbeta = _combine_gradients(part, stats, infinite if held else pixels)
         dx = torch.empty_like(x)
@@ -394,7 +398,7 @@ class Widen(torch.autograd.Function):
         dy, _, dgamma, dbeta = _norm_backward(dbuf, None, y, stats, held, wide, False, True)
 
         rows, columns = axis(height, size, y.device), axis(width, size, y.device)
-        tiles = _tiles(height, width, size)
+        tiles = _tiles(width, size)
         blocks = _cdiv(width, tiles['BLOCK_W'])
         d = _new(y, blocks, batch, num_maps, size * size)
         part = _new(y, blocks * batch, 2, num_maps)
