@@ -3,7 +3,9 @@
 import csv
 
 import pytest
+import torch
 
+from mmsb.analysis.counting import count
 from mmsb.analysis.roofline import Work, count_work, measure_device, roofline_table
 from mmsb.models import SBResNet
 
@@ -18,6 +20,15 @@ def test_operations_are_the_papers(root):
     assert [work.blocks for work in works] == [3, 4, 6]
     assert sum(work.macs for stage in works for work in stage.added) == added
     assert sum(work.macs for stage in works for work in stage.least) == added
+
+
+def test_grouped_convolutions():
+    stages = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,))
+    model = SBResNet(50, groups=32, base_width=4, **stages).to('meta')
+    counted = count(model, torch.empty(1, 3, 64, 96, device='meta')).macs
+    stem = 32 * 48 * 64 * 3 * 7 * 7
+    works = count_work(model, 1, (64, 96))
+    assert stem + sum(w.macs for stage in works for w in stage.plain + stage.added) == counted
 
 
 def test_bytes_by_hand():

@@ -60,7 +60,8 @@ def terminal(tmp_path):
     dict(depth=50, spatial_bias=dict(size=4, position='conv1')),
     dict(depth=50, spatial_bias=dict(size=4, stages=(True,) * 4, num_channels=5)),
     dict(depth=50, deep_stem=True, avg_down=True),
-], ids=['r50', 'r18', 'conv1', 'stage 4', 'v1d'])  # fmt: skip
+    dict(depth=50, groups=4, base_width=32),
+], ids=['r50', 'r18', 'conv1', 'stage 4', 'v1d', 'x50'])  # fmt: skip
 def test_function_is_preserved(kwargs):
     plain = plain_weights(**{k: v for k, v in kwargs.items() if k != 'spatial_bias'})
     grown = build(**kwargs)

@@ -40,9 +40,13 @@ def build(cfg):
     return model.eval()
 
 
-@pytest.mark.parametrize('row', ROWS, ids=' '.join)
-def test_fused_equals_unfused(row):
-    model = build(NETWORKS[row])
+X50 = dict(type='SBResNet', depth=50, groups=8, base_width=16)
+CFGS = {' '.join(row): NETWORKS[row] for row in ROWS} | dict(x50=X50)
+
+
+@pytest.mark.parametrize('name', CFGS)
+def test_fused_equals_unfused(name):
+    model = build(CFGS[name])
     fused = fuse_spatial_bias(copy.deepcopy(model))
     image = torch.randn(1, 3, 40, 24, dtype=torch.float64)
     with torch.no_grad():
@@ -68,9 +72,10 @@ def test_fused_again_stays_as_it_is():
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('size', [(7, 9), (33, 50)])  # a map smaller than the grid; odd sizes
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-def test_fused_in_float32(batch, size, memory_format):
+@pytest.mark.parametrize('cfg', [dict(type='SBResNet', depth=50), X50], ids=['r50', 'x50'])
+def test_fused_in_float32(batch, size, memory_format, cfg):
     stage = dict(num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,))
-    model = build(dict(type='SBResNet', depth=50, **stage))
+    model = build(dict(cfg, **stage))
     image = torch.randn(batch, 3, *size, dtype=torch.float64)
     with torch.no_grad():
         expected = model(image)
