@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsb.analysis.counting import count as count_operations
 from mmsb.errors import UserError
-from mmsb.models import SBResNet, SpatialBias
+from mmsb.models import SBResNet, SpatialBias, fuse_spatial_bias
 from mmsb.models.backbones.sb_resnet import BasicBlock, Bottleneck, ResidualBlock
 
 # Small enough to run in milliseconds, with all that a bottleneck network has.
@@ -378,6 +378,17 @@ class TestTraining:
         model.init_weights()
         assert (model.layer1[0].last_norm.weight == 1).all()
 
+    def test_zero_init_residual_leaves_pretrained_weights(self, tmp_path):
+        weights = small().state_dict()
+        for block in ('layer1.0', 'layer4.2'):
+            weights[f'{block}.bn3.weight'].uniform_(0.5, 1)
+        torch.save(weights, tmp_path / 'weights.pth')
+        init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.pth'))
+        model = small(zero_init_residual=True, init_cfg=init_cfg)
+        model.init_weights()
+        assert torch.equal(model.layer4[2].bn3.weight, weights['layer4.2.bn3.weight'])
+        assert torch.equal(model.layer1[0].bn3.weight, weights['layer1.0.bn3.weight'])
+
     def test_init_weights_is_the_authors(self):
         model = SBResNet()
         model.init_weights()
@@ -511,6 +522,20 @@ class TestRuntimes:
         program = torch.export.export(model, (x,))
         for out, reference in zip(program.module()(x), model(x), strict=True):
             torch.testing.assert_close(out, reference)
+
+    @pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
+    @pytest.mark.parametrize('fuse', [False, True])
+    def test_a_traced_network_may_be_cast(self, dtype, fuse):
+        model = small().eval()
+        if fuse:
+            fuse_spatial_bias(model)
+        x = torch.rand(1, 3, 64, 96)
+        with torch.no_grad():
+            traced = torch.jit.trace(model, x).to(dtype)
+            expected = model.to(dtype)(x.to(dtype))
+            for out, reference in zip(traced(x.to(dtype)), expected, strict=True):
+                assert out.dtype == dtype
+                torch.testing.assert_close(out, reference)
 
     def test_pickle_and_copy(self):
         model = small().eval()
