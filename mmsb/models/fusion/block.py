@@ -29,7 +29,7 @@ def fits(block: ResidualBlock) -> bool:
     norms = [getattr(block, name) for name in block.norm_names if name]
     fits = (
         all(map(is_folded, convs))
-        and all(conv.padding_mode == 'zeros' and conv.padding != 'same' for conv in convs)
+        and all(conv.padding_mode == 'zeros' for conv in convs)
         and len(norms) == len(convs)
         and all(isinstance(layer, nn.Identity) for layer in (*norms, block.drop_path))
         and not any(block.plugin_names)

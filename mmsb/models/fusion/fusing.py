@@ -54,6 +54,10 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
     blocks = [module for module in model.modules() if isinstance(module, ResidualBlock)]
     for block in blocks:
         block.split_norm()
+    for norm in model.modules():
+        if isinstance(norm, _BatchNorm) and not norm.affine:  # which mmcv cannot fold
+            norm.weight = nn.Parameter(torch.ones_like(norm.running_var))
+            norm.bias = nn.Parameter(torch.zeros_like(norm.running_mean))
     fuse_conv_bn(model)
     for block in blocks:
         if block.spatial_bias_at and isinstance(block.spatial_bias, SpatialBias):
@@ -129,7 +133,8 @@ class FusedSpatialBias(nn.Module):
         maps = torch.addcmul(self.shift, maps, self.scale).unflatten(2, (self.size, self.size))
         # few channels are upsampled faster so, and concatenated faster to what is so too
         maps = maps.contiguous(memory_format=torch.channels_last)
-        return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False).to(x.dtype)
+        maps = F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False)
+        return maps.type_as(x)  # under autocast; in a trace as x's type is then, not now
 
     def concatenate(self, y: Tensor, x: Tensor) -> Tensor:
         """ReLU of features and maps.
@@ -157,10 +162,6 @@ def _affine(norm: nn.BatchNorm2d | None, ones: Tensor) -> tuple[Tensor, Tensor]:
     """Factor and summand, each (channels, 1), of a batch norm at inference; of none, 1 and 0."""
     if norm is None:
         return ones[:, None], torch.zeros_like(ones)[:, None]
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.affine:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    if norm.affine:
-        shift = shift + norm.bias
+    scale = (norm.running_var + norm.eps).rsqrt() * norm.weight
+    shift = norm.bias - norm.running_mean * scale
     return scale[:, None], shift[:, None]

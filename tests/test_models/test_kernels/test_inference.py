@@ -164,6 +164,7 @@ def test_padded_equals_unpadded(monkeypatch):
     [
         (dict(), True),
         (dict(spatial_bias=None), True),
+        (dict(groups=8, base_width=32), True),
         (dict(spatial_bias=dict(pooling='max')), False),
         (dict(spatial_bias=dict(resolution='strided')), False),
         (dict(spatial_bias=dict(fusion='add', num_channels=1)), False),
@@ -178,7 +179,13 @@ def test_padded_equals_unpadded(monkeypatch):
 def test_which_blocks_have_the_fast_way(options, fits):
     model = fuse_spatial_bias(SBResNet(50, base_channels=16, **options).eval())
     assert (model.layer2[0].fused_forward is not None) == fits
-    assert model.layer2[0].fused_forward is None or model(torch.rand(1, 3, 32, 32))  # on a CPU
+    calls = []
+    if fits:
+        forward = model.layer2[0].fused_forward
+        model.layer2[0].fused_forward = lambda *args: calls.append(forward(*args)) or calls[-1]
+    with torch.no_grad():
+        outs = model(torch.rand(1, 3, 64, 64))
+    assert [out.shape for out in calls] == [outs[1].shape] * fits
 
 
 @pytest.fixture
@@ -291,7 +298,10 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA de
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='networks run on the GPU itself')
-@pytest.mark.parametrize('options', [dict(avg_down=True), dict(spatial_bias=None)])
+@pytest.mark.parametrize(
+    'options',
+    [dict(avg_down=True), dict(spatial_bias=None), dict(depth=50, groups=8, base_width=32)],
+)
 def test_a_gpus_way_in_operators_of_a_cpu(monkeypatch, triton_kernels, options):
     def relu(x, weight, bias, *options):
         return F.conv2d(x, weight, bias, *options).relu()
@@ -304,7 +314,7 @@ def test_a_gpus_way_in_operators_of_a_cpu(monkeypatch, triton_kernels, options):
     monkeypatch.setattr(fused_block, '_convolution', lambda *_: fused_block._cudnn)
     monkeypatch.setattr(fused_block, '_kernels', lambda device: triton_kernels)
     stages = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
-    model = build(dict(type='SBResNet', depth=18, base_channels=16, **stages, **options))
+    model = build({**dict(type='SBResNet', depth=18, base_channels=16), **stages, **options})
     image = torch.randn(1, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         expected = model(image)

@@ -59,6 +59,7 @@ CASES = [
     ('layer2', 1, (1, 128, 70, 5), 3, 'batch', {}),
     ('layer1', 0, (2, 64, 8, 8), 5, 'batch', dict(spatial_bias=None)),
     ('layer2', 0, (2, 64, 8, 8), 5, 'norm_eval', dict(spatial_bias=None)),
+    ('layer2', 0, (2, 64, 9, 7), 5, 'batch', dict(groups=4, base_width=16)),
     ('layer1', 1, (2, 64, 9, 7), 1, 'batch', dict(spatial_bias=dict(num_channels=13, size=1))),
 ]
 
