@@ -1,8 +1,8 @@
 """MkDocs hooks: the site also has the files of the repository that its pages link to.
 
-The pages stay readable in the repository, where ``../configs/x.py`` is a link to a file. On the site
-such a file becomes a page with its text, a folder a list of its files, and anything else (raw
-results, pictures) is copied. A link to nothing is left as it is, and MkDocs refuses it.
+The pages stay readable in the repository, where ``../configs/x.py`` links to a file. On the site
+such a file becomes a page with its text, a folder becomes a list of its files, and anything else
+(raw results, pictures) is copied. A link to nothing is left as it is, and MkDocs refuses it.
 """
 
 import re
@@ -16,6 +16,7 @@ ROOT = DOCS.parent
 # pages of the site that are kept elsewhere in the repository
 PAGES = {'changelog.md': 'CHANGELOG.md', 'benchmarks.md': 'benchmarks/README.md'}
 LANGUAGES = {'.py': 'python', '.sh': 'bash', '.yml': 'yaml', '.cpp': 'cpp', '.csv': 'text'}
+ROLE = re.compile(r':(?:func|class|meth|mod|attr):<code>~?([\w.]+)</code>')
 LINK = re.compile(r'(?<=\]\()([^)#\s]+)')
 
 
@@ -93,3 +94,8 @@ def on_page_markdown(markdown, page, **_):
         return relpath(uri(path), dirname(src) or '.')
 
     return LINK.sub(rewrite, markdown)
+
+
+def on_page_content(html, **_):
+    """Links names that docstrings mark in Sphinx's way, where the site documents them."""
+    return ROLE.sub(r'<autoref identifier="\1" optional><code>\1</code></autoref>', html)

@@ -1,7 +1,7 @@
 """The commands and Python examples of README and docs, by name: tests run them as they stand.
 
-A fenced block is ``bash`` where each line is run by a test, ``shell`` where it has placeholders (only
-its files are checked), ``python`` where a test runs it. The same line may stand on several pages.
+Tests run each line of a ``bash`` block and each ``python`` block. A ``shell`` block has placeholders
+or takes hours: a test only checks that its files exist. A line may stand on several pages.
 """
 
 import re
@@ -78,7 +78,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     """Every line of the bash blocks once, without its comment."""
-    lines = [line for block in blocks('bash') for line in block.splitlines()]
+    text = '\n'.join(blocks('bash'))
+    lines = re.sub(r' *\\\n +', ' ', text).splitlines()  # a long line goes on after a backslash
     lines = [re.sub(r'\s+#.*', '', line) for line in lines if line.strip()]
     return list(dict.fromkeys(lines))
 

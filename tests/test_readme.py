@@ -63,12 +63,15 @@ def test_reproduction_guide_lists_every_config():
 
 
 def test_make_targets():
-    """``make -n`` prints what the targets would run: this very suite, on either stack."""
+    """``make -n`` prints what the targets would run: this very suite, on either stack; the site."""
     env = {key: value for key, value in os.environ.items() if key not in ('STACK', 'MAKEFLAGS')}
     for name, venv in (('test', '.venv/'), ('test on openmmlab', '.venv-openmmlab/')):
         command = ['bash', '-c', f'{readme.command(name)} -n']
         printed = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True).stdout
         assert f'{venv}bin/python -m pytest' in printed
+    command = ['bash', '-c', f'{readme.command("docs")} -n']
+    printed = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True).stdout
+    assert 'mkdocs build --strict' in printed
 
 
 def test_chains_steps():
@@ -217,8 +220,7 @@ def test_python_example():
 def own_recipe(run_here, tmp_path):
     """Trains a recipe of docs/your_data.md for an epoch or iteration; what it printed and left."""
 
-    def train(name, *options, base=None):
-        text = readme.example(name)
+    def train(text, *options, base=None):
         of_recipe = re.search(r"'(\./configs/.*?)'", text)[1]
         text = text.replace(of_recipe, str(ROOT / (base or of_recipe)))
         (tmp_path / 'mine.py').write_text(text)
@@ -240,7 +242,7 @@ ONE_BY_ONE = ['train_dataloader.batch_size=2', 'train_dataloader.num_workers=0',
 def test_own_detection_data(own_recipe, mini_coco, tmp_path):
     pytest.importorskip('mmdet')
     shutil.copytree(mini_coco, tmp_path / 'data' / 'mine')
-    printed, state = own_recipe('own detection data', *TINY, base=MINI_SB)
+    printed, state = own_recipe(readme.example('own detection data'), *TINY, base=MINI_SB)
     assert state['roi_head.bbox_head.fc_cls.weight'].shape[0] == 2 + 1
     assert 'coco/bbox_mAP_50' in printed
 
@@ -257,8 +259,9 @@ def test_own_segmentation_data(own_recipe, tmp_path):
             Image.new('RGB', (64, 48)).save(tmp_path / f'data/mine/images/{part}/{i}.jpg')
             Image.fromarray(labels).save(tmp_path / f'data/mine/annotations/{part}/{i}.png')
     printed, state = own_recipe(
-        'own segmentation data', *ONE_BY_ONE, *NARROW, 'model.neck.in_channels=[32,64,128,256]',
-        'train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
+        readme.example('own segmentation data'), *ONE_BY_ONE, *NARROW,
+        'model.neck.in_channels=[32,64,128,256]', 'train_cfg.max_iters=1',
+        'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
     )  # fmt: skip
     assert state['decode_head.conv_seg.weight'].shape[0] == 3
     rows = dict(re.findall(r'\|\s+(background|road|car)\s+\|.*\|\s+(\S+)\s+\|\n', printed))
@@ -272,8 +275,9 @@ def test_own_classification_data(own_recipe, tmp_path):
             (tmp_path / 'data/mine' / part / name).mkdir(parents=True)
             Image.new('RGB', (64, 48)).save(tmp_path / f'data/mine/{part}/{name}/0.png')
     printed, state = own_recipe(
-        'own classification data', *ONE_BY_ONE, *NARROW, 'model.head.in_channels=256',
-        'train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1',
+        readme.example('own classification data'), *ONE_BY_ONE, *NARROW,
+        'model.head.in_channels=256', 'train_cfg.max_epochs=1',
+        'default_hooks.checkpoint.interval=1',
     )  # fmt: skip
     assert state['head.fc.weight'].shape[0] == 3
     # black images all get the same label: right for one class of three
