@@ -1,7 +1,8 @@
 """The commands and Python examples of README and docs, by name: tests run them as they stand.
 
-Tests run each line of a ``bash`` block and each ``python`` block. A ``shell`` block has placeholders
-or takes hours: a test only checks that its files exist. A line may stand on several pages.
+Tests run each line of a ``bash`` block and each ``python`` block. A ``shell`` block has
+placeholders or takes hours: a test only checks that its files exist. A line may stand on several
+pages.
 """
 
 import re
