@@ -48,12 +48,19 @@ def inside(folder: Path) -> list[Path]:
     return [path for path in names if path.name not in ('__pycache__', '__init__.py')]
 
 
+def about(path: Path) -> str:
+    """The first sentence of a config's comment."""
+    found = re.match(r'((?:# .*\n)+)', path.read_text()) if path.suffix == '.py' else None
+    return re.split(r'(?<=\.) ', found[1].replace('# ', '').replace('\n', ' '))[0] if found else ''
+
+
 def shown(path: Path) -> str:
     """The page that shows a folder or a text file."""
     head = f'---\nsearch:\n  exclude: true\n---\n# {path.relative_to(ROOT).as_posix()}\n\n'
     if path.is_dir():
         here = dirname(uri(path))
-        return head + '\n'.join(f'* [{p.name}]({relpath(uri(p), here)})' for p in inside(path))
+        items = [f'* [`{p.name}`]({relpath(uri(p), here)}) {about(p)}' for p in inside(path)]
+        return head + '\n'.join(items)
     return f'{head}````{LANGUAGES[path.suffix]}\n{path.read_text()}\n````\n'
 
 
