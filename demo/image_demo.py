@@ -3,7 +3,7 @@
 import argparse
 
 from mmsb.engine import report_user_errors
-from mmsb.engine.inference import predict_images
+from mmsb.inference.predicting import predict_images
 
 
 def parse_args():

@@ -12,14 +12,18 @@ DATASETS = Registry(
     'dataset',
     parent=ROOT_DATASETS,
     scope='mmsb',
-    locations=['mmsb.datasets.cifar100', 'mmsb.datasets.longrange', 'mmsb.datasets.ood'],
+    locations=[
+        'mmsb.datasets.cifar100',
+        'mmsb.studies.longrange.dataset',
+        'mmsb.studies.ood.dataset',
+    ],
 )
-HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmsb', locations=['mmsb.engine.channels_last'])
+HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmsb', locations=['mmsb.engine.hooks'])
 METRICS = Registry(
     'metric',
     parent=ROOT_METRICS,
     scope='mmsb',
-    locations=['mmsb.evaluation.distance_accuracy', 'mmsb.evaluation.ood_metric'],
+    locations=['mmsb.studies.longrange.metric', 'mmsb.studies.ood.metric'],
 )
 TRANSFORMS = Registry(
     'transform', parent=ROOT_TRANSFORMS, scope='mmsb', locations=['mmsb.datasets.transforms']

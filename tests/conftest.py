@@ -29,7 +29,7 @@ MINI_SB = 'configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py'
 
 def assert_one_line(make, message: str) -> None:
     """``make()`` is refused with a :class:`UserError` of one line that holds the message."""
-    from mmsb.errors import UserError
+    from mmsb.utils.errors import UserError
 
     with pytest.raises(UserError) as error:
         make()
@@ -80,7 +80,7 @@ def root() -> Path:
 @pytest.fixture(scope='session')
 def mini_coco(tmp_path_factory) -> Path:
     """A miniature COCO of 8 training and 4 validation images."""
-    from mmsb.datasets.mini_coco import make_mini_coco
+    from mmsb.datasets.miniatures.coco import make_mini_coco
 
     out = tmp_path_factory.mktemp('data') / 'mini_coco'
     return make_mini_coco(out, num_train=8, num_val=4, size=(96, 128))

@@ -5,8 +5,8 @@ import csv
 import cv2
 import numpy as np
 
-from mmsb.datasets.ood import BY_CATEGORY
-from mmsb.evaluation.ood import CATEGORIES, CONDITIONS, DATASETS
+from mmsb.studies.ood.dataset import BY_CATEGORY
+from mmsb.studies.ood.scores import CATEGORIES, CONDITIONS, DATASETS
 
 NAMES = list(CATEGORIES)
 HEAD = ['subj', 'session', 'trial', 'rt', 'object_response', 'category', 'condition', 'imagename']

@@ -5,12 +5,12 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from mmsb.analysis.seed_table import seed_table
+from mmsb.analysis.reports.seeds import seed_table
 from mmsb.engine import report_user_errors
 from mmsb.engine.arguments import parse_seeds_args
 from mmsb.engine.seeds import finished_runs, train_seeds
-from mmsb.errors import UserError
-from mmsb.files import replacing
+from mmsb.utils.errors import UserError
+from mmsb.utils.files import replacing
 
 
 @report_user_errors

@@ -1,4 +1,4 @@
-# The baseline without global context: task 'row' of mmsb/datasets/longrange.py.
+# The baseline without global context: task 'row' of mmsb/studies/longrange/dataset.py.
 _base_ = [
     '../_base_/models/fcn_r14.py',
     '../_base_/datasets/longrange.py',

@@ -1,1 +1,1 @@
-"""Measuring and showing what was trained. Import the module you need; each has its own needs."""
+"""Counting and showing what was trained. Import the module you need; each has its own needs."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmsb.analysis.counting import Counts, count
 from mmsb.engine.config import check_config_path, check_toolbox, innermost_dataset
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 # Height and width where the config says nothing.
 SHAPES = {'mmdet': (800, 1333), 'mmseg': (512, 512)}

@@ -23,11 +23,11 @@ from inspect import signature
 import torch
 from torch import Tensor
 
-from mmsb.checkpoints.growing import mmdet_names
-from mmsb.checkpoints.loading import load_checkpoint_file
 from mmsb.checkpoints.publishing import save_checkpoint
-from mmsb.errors import UserError
 from mmsb.models import SBResNet, SBResNet_CIFAR
+from mmsb.models.growing import mmdet_names
+from mmsb.utils.errors import UserError
+from mmsb.utils.safe_load import load_checkpoint_file
 
 LAYOUTS = ('torchvision', 'release', 'mmsb')
 # A block's spatial bias: the release's names, ours

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmsb.checkpoints.loading import load_checkpoint_file
-from mmsb.errors import UserError
-from mmsb.files import replacing
+from mmsb.utils.errors import UserError
+from mmsb.utils.files import replacing
+from mmsb.utils.safe_load import load_checkpoint_file
 from mmsb.version import __version__
 
 

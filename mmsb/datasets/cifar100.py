@@ -1,6 +1,6 @@
 """CIFAR-100 for mmpretrain, real or drawn."""
 
-from mmsb.datasets.mini_cifar100 import is_mini_cifar100
+from mmsb.datasets.miniatures.cifar100 import is_mini_cifar100
 from mmsb.registry import DATASETS
 
 

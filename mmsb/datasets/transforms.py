@@ -6,8 +6,8 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
 from mmengine.logging import print_log
 
-from mmsb.errors import UserError
 from mmsb.registry import TRANSFORMS
+from mmsb.utils.errors import UserError
 
 
 @TRANSFORMS.register_module()

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mmsb.deployment.runtime import OnnxModel
 from mmsb.engine.config import check_data_paths, set_dataloader_defaults
-from mmsb.engine.models import read_config
 from mmsb.engine.runner import build_runner, explained_data_errors, explained_errors
-from mmsb.errors import UserError
+from mmsb.inference.loading import read_config
+from mmsb.utils.errors import UserError
 
 
 def evaluate(

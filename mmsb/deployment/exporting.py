@@ -25,10 +25,10 @@ from mmsb.deployment.detectors import OUTPUTS, detect, in_order_of, is_plain_two
 from mmsb.deployment.operators import ExportSafe
 from mmsb.deployment.runtime import OnnxModel, check_packages
 from mmsb.engine.config import use_weights
-from mmsb.engine.models import load_model, read_config
 from mmsb.engine.runner import explained_errors
-from mmsb.errors import UserError
-from mmsb.files import replacing
+from mmsb.inference.loading import load_model, read_config
+from mmsb.utils.errors import UserError
+from mmsb.utils.files import replacing
 
 SUFFIXES = dict(onnx='.onnx', torchscript='.ts', exported='.pt2')
 OPSET = 17  # also what runtimes of 2022 know

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmsb.deployment.detectors import OUTPUTS
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 
 def check_packages(*names: str) -> None:

@@ -5,7 +5,7 @@ import os
 
 from mmengine.config import DictAction
 
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 
 class _Settings(DictAction):

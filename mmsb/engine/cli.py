@@ -5,8 +5,8 @@ import logging
 import sys
 from collections.abc import Callable
 
-from mmsb.errors import UserError
-from mmsb.logs import log_to_file
+from mmsb.utils.errors import UserError
+from mmsb.utils.log_file import log_to_file
 
 
 def report_user_errors(main: Callable) -> Callable:

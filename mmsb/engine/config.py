@@ -14,7 +14,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from mmsb.check_env import PACKAGES, TASKS
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 # import name: (OneDL's distribution, OpenMMLab's)
 TOOLBOXES = {name: PACKAGES[name] for name in TASKS.values()}

@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 
 def init_distributed(launcher: str) -> None:

@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from mmsb.engine.cli import report_user_errors
 from mmsb.engine.config import check_config_path
 from mmsb.engine.distributed import check_num_processes
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 
 def port_is_free(port: int) -> bool:

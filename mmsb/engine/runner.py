@@ -15,13 +15,6 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmsb.checkpoints.loading import (
-    check_checkpoint_file,
-    checkpoint_keys,
-    pretrained_files,
-    refusal,
-    safe_loading,
-)
 from mmsb.engine.config import (
     apply_test_args,
     apply_train_args,
@@ -31,8 +24,15 @@ from mmsb.engine.config import (
     load_config,
 )
 from mmsb.engine.distributed import distributed, prepare_for_cpu
-from mmsb.errors import UserError
 from mmsb.models import SpatialBias, fuse_spatial_bias
+from mmsb.utils.errors import UserError
+from mmsb.utils.safe_load import (
+    check_checkpoint_file,
+    checkpoint_keys,
+    pretrained_files,
+    refusal,
+    safe_loading,
+)
 
 
 def train(args: Namespace) -> None:

@@ -18,9 +18,9 @@ from mmengine.config import Config
 from mmsb.check_env import PACKAGES, device_name, installed
 from mmsb.engine.arguments import parse_train_args
 from mmsb.engine.config import check_data_paths, load_config
-from mmsb.engine.logs import NOT_METRICS, TrainingLog, read_log, trained_for, unit
-from mmsb.errors import UserError
-from mmsb.files import replacing
+from mmsb.engine.training_log import NOT_METRICS, TrainingLog, read_log, trained_for, unit
+from mmsb.utils.errors import UserError
+from mmsb.utils.files import replacing
 
 SETTINGS = ('processes', 'flags', 'config_sha256')  # what must not change between two calls
 

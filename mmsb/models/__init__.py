@@ -1,7 +1,7 @@
 """The networks: layers (one global-context block a file) and backbones."""
 
 from .backbones import SBResNet, SBResNet_CIFAR, SBSKNet, SKNet
-from .fusing import fuse_spatial_bias
+from .fusion import fuse_spatial_bias
 from .layers import (
     BATBlock,
     GatherExcite,

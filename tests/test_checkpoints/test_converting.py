@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmsb.checkpoints.converting import convert_checkpoint, in_layout, read_weights
-from mmsb.errors import UserError
 from mmsb.models import SBResNet, SBResNet_CIFAR
+from mmsb.utils.errors import UserError
 from tests.weights import randomise
 
 SIZES = [(64, 64), (33, 97)]

@@ -11,8 +11,8 @@ import torch
 
 from mmsb import __version__
 from mmsb.checkpoints.publishing import publish_checkpoint
-from mmsb.engine.logs import read_log
-from mmsb.errors import UserError
+from mmsb.engine.training_log import read_log
+from mmsb.utils.errors import UserError
 from tests.conftest import MINI_SB, ROOT, TINY
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmsb.datasets.longrange import CELL, IGNORED, PALETTE, draw_scene
+from mmsb.studies.longrange.dataset import CELL, IGNORED, PALETTE, draw_scene
 from tests.conftest import ROOT
 from tests.weights import build_randomised
 

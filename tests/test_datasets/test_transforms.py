@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmsb.datasets.transforms import LoadAnnotations
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 SIZE = (20, 30)
 

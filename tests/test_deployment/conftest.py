@@ -5,8 +5,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmsb.datasets.mini_ade20k import make_mini_ade20k
-from mmsb.datasets.mini_imagenet import make_mini_imagenet
+from mmsb.datasets.miniatures.ade20k import make_mini_ade20k
+from mmsb.datasets.miniatures.imagenet import make_mini_imagenet
 from mmsb.deployment.exporting import export
 from tests.conftest import MINI_SB, ROOT
 

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mmsb.datasets import make_mini_ade20k, make_mini_cifar100, make_mini_imagenet
+from mmsb.datasets.miniatures import make_mini_ade20k, make_mini_cifar100, make_mini_imagenet
 from mmsb.engine import train
 from mmsb.engine.arguments import parse_train_args
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 from tests.conftest import ROOT
 
 # configs and settings with which they train for a moment

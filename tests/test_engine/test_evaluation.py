@@ -13,8 +13,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
-from mmsb.datasets.mini_ade20k import make_mini_ade20k
-from mmsb.datasets.mini_imagenet import make_mini_imagenet
+from mmsb.datasets.miniatures.ade20k import make_mini_ade20k
+from mmsb.datasets.miniatures.imagenet import make_mini_imagenet
 from mmsb.engine import test as run_test
 from mmsb.engine.arguments import parse_test_args
 from tests.conftest import MINI_SB, ROOT

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsb.analysis.seed_table import seed_table
+from mmsb.analysis.reports.seeds import seed_table
 from mmsb.engine.arguments import parse_seeds_args, parse_train_args
-from mmsb.engine.logs import read_log
 from mmsb.engine.seeds import finished_runs, train_seeds
-from mmsb.errors import UserError
+from mmsb.engine.training_log import read_log
+from mmsb.utils.errors import UserError
 from tests import readme
 from tests.conftest import MINI_SB, ROOT, TINY
 

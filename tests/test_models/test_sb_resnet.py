@@ -11,9 +11,9 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmsb.errors import UserError
 from mmsb.models import SBResNet, SpatialBias
 from mmsb.models.backbones.sb_resnet import BasicBlock, Bottleneck, ResidualBlock
+from mmsb.utils.errors import UserError
 
 # Small enough to run in milliseconds, with all that a bottleneck network has.
 SMALL = dict(depth=50, base_channels=8, spatial_bias=dict(size=4))

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmsb.analysis.config_counts import count_config, input_shape
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 from tests.conftest import MINI_SB, ROOT
 
 SB = 'configs/faster_rcnn_sb_r50_fpn_1x_coco.py'

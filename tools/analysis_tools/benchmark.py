@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmsb.analysis.benchmark import DTYPES, LAYOUTS, PARTS, PRESETS, run_benchmark
+from mmsb.benchmark.measuring import DTYPES, LAYOUTS, PARTS, PRESETS, run_benchmark
 from mmsb.engine import report_user_errors
 
 

@@ -4,11 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
-from mmsb.analysis.benchmark import from_json
-from mmsb.analysis.benchmark_report import as_blocks
-from mmsb.analysis.page import as_markdown
+from mmsb.analysis.reports.page import as_markdown
+from mmsb.benchmark.measuring import from_json
+from mmsb.benchmark.report import as_blocks
 from mmsb.engine import report_user_errors
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 
 def parse_args():

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmsb.analysis.chain_report import write_chain_report
+from mmsb.analysis.reports.chain import write_chain_report
 from mmsb.engine import report_user_errors
 
 

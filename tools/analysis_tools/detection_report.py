@@ -4,9 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-from mmsb.analysis.detection_report import write_report
+from mmsb.analysis.reports.detection import write_report
 from mmsb.engine import report_user_errors
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 
 def parse_args():

@@ -2,8 +2,8 @@
 
 import argparse
 
-from mmsb.analysis.longrange_report import write_longrange_report
 from mmsb.engine import report_user_errors
+from mmsb.studies.longrange.report import write_longrange_report
 
 
 def parse_args():

@@ -2,8 +2,8 @@
 
 import argparse
 
-from mmsb.analysis.ood_report import report, score_observers
 from mmsb.engine import report_user_errors
+from mmsb.studies.ood.report import report, score_observers
 
 
 def parse_args():

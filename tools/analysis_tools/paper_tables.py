@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from mmsb.analysis.paper_tables import FORMATS, build_tables
 from mmsb.engine import report_user_errors
-from mmsb.errors import UserError
+from mmsb.studies.paper.tables import FORMATS, build_tables
+from mmsb.utils.errors import UserError
 
 
 def parse_args():

@@ -4,8 +4,8 @@ import argparse
 
 from mmengine.config import DictAction
 
-from mmsb.analysis.page import as_text
-from mmsb.analysis.receptive_field import receptive_fields, table
+from mmsb.analysis.pictures.receptive_field import receptive_fields, table
+from mmsb.analysis.reports.page import as_text
 from mmsb.engine import report_user_errors
 
 

@@ -4,12 +4,12 @@ import argparse
 
 import torch
 
-from mmsb.analysis.benchmark import versions
-from mmsb.analysis.page import as_text
+from mmsb.analysis.reports.page import as_text
 from mmsb.analysis.roofline import count_work, measure_device, roofline_table
+from mmsb.benchmark.measuring import versions
 from mmsb.engine import report_user_errors
-from mmsb.errors import UserError
 from mmsb.models import SBResNet
+from mmsb.utils.errors import UserError
 
 
 def parse_args():

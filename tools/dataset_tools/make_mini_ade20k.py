@@ -1,7 +1,7 @@
 """Draw a miniature of ADE20K, in ADE20K's layout, with which a laptop can train a segmentor."""
 
-from mmsb.datasets.mini_ade20k import SPLITS, count_images, draw_sheet, make_mini_ade20k
-from mmsb.datasets.miniature import maker_arguments, tool_parser
+from mmsb.datasets.miniatures.ade20k import SPLITS, count_images, draw_sheet, make_mini_ade20k
+from mmsb.datasets.miniatures.folder import maker_arguments, tool_parser
 from mmsb.engine.cli import report_user_errors
 
 

@@ -1,7 +1,7 @@
 """Draw a miniature of CIFAR-100, in its pickles, with which a laptop can train a classifier."""
 
-from mmsb.datasets.mini_cifar100 import SPLITS, draw_sheet, make_mini_cifar100
-from mmsb.datasets.miniature import maker_arguments, tool_parser
+from mmsb.datasets.miniatures.cifar100 import SPLITS, draw_sheet, make_mini_cifar100
+from mmsb.datasets.miniatures.folder import maker_arguments, tool_parser
 from mmsb.engine.cli import report_user_errors
 
 

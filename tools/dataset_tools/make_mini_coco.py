@@ -1,7 +1,7 @@
 """Draw a miniature of COCO, in COCO's layout, with which a laptop can train a detector."""
 
-from mmsb.datasets.mini_coco import SPLITS, count_objects, draw_sheet, make_mini_coco
-from mmsb.datasets.miniature import maker_arguments, tool_parser
+from mmsb.datasets.miniatures.coco import SPLITS, count_objects, draw_sheet, make_mini_coco
+from mmsb.datasets.miniatures.folder import maker_arguments, tool_parser
 from mmsb.engine.cli import report_user_errors
 
 

@@ -1,7 +1,7 @@
 """Draw a miniature of ImageNet, in its layout, with which a laptop can train a classifier."""
 
-from mmsb.datasets.mini_imagenet import SPLITS, draw_sheet, make_mini_imagenet
-from mmsb.datasets.miniature import maker_arguments, tool_parser
+from mmsb.datasets.miniatures.folder import maker_arguments, tool_parser
+from mmsb.datasets.miniatures.imagenet import SPLITS, draw_sheet, make_mini_imagenet
 from mmsb.engine.cli import report_user_errors
 
 

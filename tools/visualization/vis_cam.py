@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmsb.analysis.cam import METHODS, explain_images
+from mmsb.analysis.pictures.cam import METHODS, explain_images
 from mmsb.engine import report_user_errors
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmsb.analysis.spatial_bias_maps import draw_images
+from mmsb.analysis.pictures.spatial_bias_maps import draw_images
 from mmsb.engine import report_user_errors
 
 

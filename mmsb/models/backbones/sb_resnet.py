@@ -17,10 +17,10 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 from torch.func import functional_call
 
-from mmsb.checkpoints import grow_state_dict, starts_with_spatial_bias
-from mmsb.errors import UserError
+from mmsb.models.growing import grow_state_dict, starts_with_spatial_bias
 from mmsb.models.layers import SpatialBias
 from mmsb.registry import register_model
+from mmsb.utils.errors import UserError
 
 # The paper's SB-ResNet-50 (Table 6, "s1, s2, s3"); no spatial bias in the fourth stage.
 SPATIAL_BIAS = dict(

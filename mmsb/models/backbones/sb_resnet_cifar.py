@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mmsb.errors import UserError
 from mmsb.registry import register_model
+from mmsb.utils.errors import UserError
 
 from .sb_resnet import SPATIAL_BIAS, Bottleneck, SBResNet
 

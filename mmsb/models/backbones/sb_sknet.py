@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from mmsb.errors import UserError
 from mmsb.models.layers import SelectiveKernel
 from mmsb.registry import register_model
+from mmsb.utils.errors import UserError
 
 from .sb_resnet import SPATIAL_BIAS, ResidualBlock, SBResNet
 

@@ -1,6 +1,6 @@
 """What the constructors of several layers check."""
 
-from mmsb.errors import UserError
+from mmsb.utils.errors import UserError
 
 
 def check_divides(layer: str, channels: int, groups: int) -> None:

@@ -1,0 +1,1 @@
+"""Pictures of what a network sees: CAM, spatial bias's maps, receptive fields."""

@@ -1,0 +1,156 @@
+"""A page on ``make chain``: pretraining, transfer and evaluation, and what each start was worth."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mmsb.analysis.reports.page import as_html, as_markdown, as_text, mean_and_spread
+from mmsb.check_env import device_name
+from mmsb.engine.training_log import read_log, trained_for, unit
+from mmsb.utils.errors import UserError
+from mmsb.utils.files import replacing
+
+# folder of the task: its name, the metrics of its table, the one of its curve
+TASKS = dict(
+    classification=('Classification, mini ImageNet', {'accuracy/top1': 'top-1 (%)'}),
+    detection=(
+        'Detection, mini COCO',
+        {'coco/bbox_mAP': 'AP', 'coco/bbox_mAP_50': 'AP50', 'coco/bbox_mAP_75': 'AP75'},
+    ),
+    segmentation=('Segmentation, mini ADE20K', {'mIoU': 'mIoU', 'mAcc': 'mAcc', 'aAcc': 'aAcc'}),
+)
+# folder of a run: what it is
+RUNS = dict(
+    resnet='ResNet-18',
+    sb='SB-ResNet-18',
+    scratch='SB-ResNet-18, from scratch',
+    pretrained='SB-ResNet-18, pretrained',
+    grow='SB-ResNet-18, grown from the pretrained ResNet-18',
+)
+COLOURS = dict(
+    resnet='#7f7f7f', sb='#1f77b4', scratch='#7f7f7f', pretrained='#1f77b4', grow='#d95f02'
+)
+
+
+def write_chain_report(
+    out_dir: str | os.PathLike,
+    chains: Sequence[str | os.PathLike],
+    log: Callable[[str], None] | None = None,
+) -> Path:
+    """Write ``report.html``, ``report.md``, ``results.json`` and their pictures.
+
+    Args:
+        out_dir: Folder to write into, made if it is not there.
+        chains: Folders that ``make chain`` left, one a seed: ``TASK/RUN`` with the logs of a
+            training and the ``metrics.json`` of its test, and pictures in ``drawn``. Curves and
+            pictures are those of the first.
+        log: Called with the tables.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        UserError: A chain lacks a run, or ``out_dir`` cannot be written.
+    """
+    chains = [Path(chain) for chain in chains]
+    if not chains:
+        raise UserError('give at least one folder of make chain')
+    out = Path(out_dir)
+    runs = {task: _runs(chains[0], task) for task in TASKS}
+    metrics = {
+        task: {run: [_metrics(chain / task / run) for chain in chains] for run in names}
+        for task, names in runs.items()
+    }
+    with replacing(out / 'results.json') as part:
+        found = dict(device=device_name(), seeds=len(chains), metrics=metrics)
+        part.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
+    _draw_curves(chains[0], runs).savefig(out / 'curves.png')
+
+    seeds = f'mean ± standard deviation of {len(chains)} seeds' if len(chains) > 1 else 'one seed'
+    blocks = [
+        ('h1', 'Pretrain, transfer, evaluate'),
+        ('p', f'Drawn miniatures, narrow networks, {seeds}. On {device_name()}.'),
+    ]
+    for task, (title, names) in TASKS.items():
+        table = _table(metrics[task], names)
+        blocks += [('h2', title), ('table', *table)]
+        if task != 'classification':
+            blocks.append(('p', 'Pictures: the truth on the left, what was found on the right.'))
+        if log:
+            log(f'{title}\n{as_text(*table)}\n')
+        for run in runs[task]:
+            picture = _draw_pictures(chains[0] / task / run / 'drawn', out / f'{task}_{run}.png')
+            if picture:
+                blocks += [('p', RUNS[run]), ('img', picture, f'{title}: {RUNS[run]}')]
+    blocks += [('h2', 'Validation while training'), ('img', 'curves.png', 'validation curves')]
+    for name, page in (('report.md', as_markdown(blocks)), ('report.html', as_html(blocks))):
+        with replacing(out / name) as part:
+            part.write_text(page, encoding='utf-8')
+    return out / 'report.html'
+
+
+def _runs(chain: Path, task: str) -> list[str]:
+    names = [name for name in RUNS if (chain / task / name).is_dir()]
+    if not names:
+        raise UserError(f'{chain} has no run of {task}: make chain has not been through it')
+    return names
+
+
+def _metrics(folder: Path) -> dict[str, float]:
+    path = folder / 'metrics.json'
+    if not path.is_file():
+        raise UserError(f'{path} does not exist: this run of make chain is not finished')
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def _table(found: dict[str, list[dict]], names: dict[str, str]) -> tuple[list[str], list]:
+    rows = []
+    for run, of_seeds in found.items():
+        values = [[metrics[key] for metrics in of_seeds if key in metrics] for key in names]
+        cells = [mean_and_spread(v, 3 if max(v, default=0) <= 1 else 1) for v in values]
+        rows.append([RUNS[run], *cells])
+    return ['start', *names.values()], rows
+
+
+def _draw_curves(chain: Path, runs: dict[str, list[str]]) -> Figure:
+    figure = Figure(figsize=(13.2, 4), dpi=100, layout='constrained')
+    FigureCanvasAgg(figure)
+    for axes, (task, (title, names)) in zip(figure.subplots(1, 3), TASKS.items(), strict=True):
+        key, name = next(iter(names.items()))
+        for run in runs[task]:
+            training = read_log(chain / task / run)
+            points = [(line['step'], line[key]) for line in training.val if key in line]
+            axes.plot(
+                *zip(*points, strict=True) if points else ((), ()),
+                color=COLOURS[run], marker='o', lw=1.8, label=RUNS[run].split(', ')[-1],
+            )  # fmt: skip
+        axes.set(title=title, ylabel=name, xlabel=unit(training.train))
+        axes.set_xlim(0, trained_for(training.train) * 1.04)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # room for the legend
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color='#dddddd', lw=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[['top', 'right']].set_visible(False)
+        if points:
+            axes.legend(frameon=False, loc='upper left')
+    return figure
+
+
+def _draw_pictures(folder: Path, out: Path, number: int = 4, height: int = 200) -> str | None:
+    """The first pictures of a folder side by side; the file's name, None without a picture."""
+    paths = sorted(p for p in folder.rglob('*') if p.suffix in ('.png', '.jpg'))[:number]
+    if not paths:
+        return None
+    pictures = [cv2.imread(str(path)) for path in paths]
+    pictures = [cv2.resize(p, (round(p.shape[1] * height / p.shape[0]), height)) for p in pictures]
+    gap = np.full((height, 8, 3), 255, np.uint8)
+    row = [part for picture in pictures for part in (picture, gap)][:-1]
+    cv2.imwrite(str(out), cv2.hconcat(row))
+    return out.name

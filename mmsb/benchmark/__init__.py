@@ -1,0 +1,1 @@
+"""Measuring time and memory of networks, classifiers, detectors and segmentors."""

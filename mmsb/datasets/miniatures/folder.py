@@ -1,0 +1,208 @@
+"""What the drawn miniatures share: a folder written whole or not at all, arguments, the sheet."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmsb.utils.errors import UserError
+
+MAX_IMAGES = 500_000  # a split
+SIDES = (64, 4096)  # sides that may be asked for, pixels
+RECORD = 'miniature.json'
+CELL = 320  # side of a cell of the sheet, pixels
+
+Recipe = dict[str, int | list[int]]
+
+
+def check_numbers(*arguments: tuple[str, Sequence[int], int, int]) -> None:
+    """Refuses numbers out of range or order.
+
+    Args:
+        *arguments: For each its name, the numbers given, the lowest and the highest allowed.
+
+    Raises:
+        UserError: One of them is out of its range, or a pair is not smallest first.
+    """
+    for name, numbers, low, high in arguments:
+        given = ' '.join(map(str, numbers))
+        if not all(low <= n <= high for n in numbers):
+            raise UserError(f'{name} must be within {low} and {high}, got {given}')
+        if list(numbers) != sorted(numbers):
+            raise UserError(f'{name} must be given smallest first, got {given}')
+
+
+def write_folder(
+    out_dir: str | os.PathLike,
+    name: str,
+    recipe: Recipe,
+    write: Callable[[Path, Callable], str],
+    num_workers: int = 1,
+    force: bool = False,
+    log: Callable[[str], None] | None = None,
+    inspect: Callable[[Path], tuple[Recipe | None, bool]] | None = None,
+) -> Path:
+    """Make a miniature, or find that it is there.
+
+    All is written to a hidden folder beside `out_dir`, which is renamed when complete; an
+    interrupted run leaves `out_dir` as it was (a killed one may also leave the hidden folder).
+
+    Args:
+        out_dir: The folder to make. If it holds the same miniature already, nothing is done.
+        name: What it is, as 'miniature COCO'.
+        recipe: Everything that decides what is drawn.
+        write: Called with the folder to fill and a ``map`` that runs in threads; returns what it
+            wrote, in words.
+        num_workers: Threads that draw.
+        force: Replace another miniature in `out_dir`. Anything else is never replaced.
+        log: Called with a line that says what was done.
+        inspect: Gives the recipe of the miniature in a folder, or None if it holds anything but
+            one of ours, and whether it is complete. By default a file `RECORD` is written, which
+            lists all others, and read.
+
+    Returns:
+        The absolute path of `out_dir`.
+
+    Raises:
+        UserError: `out_dir` holds something else, or it cannot be written.
+    """
+    out = Path(out_dir).resolve()
+    log = log or (lambda _: None)
+    hidden = f'.{out.name}.{uuid.uuid4().hex[:8]}'
+    new, old = out.with_name(f'{hidden}.partial'), out.with_name(f'{hidden}.old')
+    try:
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        if taken:
+            found, complete = inspect(out) if inspect else inspect_record(out, name)
+            if found is None:
+                raise UserError(f'{out} holds something other than a {name}; not touched')
+            if found == recipe and complete and not force:
+                log(f'already there: {out}')
+                return out
+            if not force:
+                what = f'another {name}' if complete else f'an incomplete {name}'
+                raise UserError(f'{out} holds {what}; redraw it with --force (force=True)')
+        new.mkdir(parents=True)
+        with ThreadPoolExecutor(num_workers) as pool:
+            try:
+                written = write(new, pool.map)
+                if not inspect:
+                    record = {'name': name, 'recipe': recipe, 'files': _files(new)}
+                    (new / RECORD).write_text(json.dumps(record, indent=0))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if taken:
+            out.rename(old)
+        elif out.exists():
+            out.rmdir()  # empty
+        try:
+            new.rename(out)
+        except OSError:
+            if taken:
+                old.rename(out)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f'cannot write {out}: {error.strerror or error}') from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    log(f'drew {written}: {out}')
+    return out
+
+
+def _files(root: Path) -> dict[str, str]:
+    """MD5 of every file but the record."""
+    files = sorted(p for p in root.rglob('*') if not p.is_dir() and p != root / RECORD)
+    return {p.relative_to(root).as_posix(): hashlib.md5(p.read_bytes()).hexdigest() for p in files}
+
+
+def inspect_record(root: Path, name: str) -> tuple[Recipe | None, bool]:
+    """What the record of a folder says.
+
+    Returns:
+        The recipe, or None if the folder holds anything but the miniature of this name, and whether
+        every file is there as it was written.
+    """
+    try:
+        record = json.loads((root / RECORD).read_text())
+        recipe, listed = record['recipe'], dict(record['files'])
+        there = _files(root)
+        if record['name'] != name or not isinstance(recipe, dict) or there.keys() - listed.keys():
+            return None, False
+        return recipe, there == listed
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, False
+
+
+def fit(picture: np.ndarray) -> tuple[np.ndarray, float]:
+    """The picture, BGR, at the size of a cell of the sheet, and by what it was multiplied."""
+    zoom = (CELL - 6) / max(picture.shape[:2])
+    return cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), zoom
+
+
+def write_sheet(path: str | os.PathLike, pictures: Sequence[np.ndarray], columns: int = 6) -> None:
+    """Write pictures, BGR, each no larger than a cell, beside and below each other.
+
+    Raises:
+        UserError: `path` cannot be written.
+    """
+    columns = min(columns, len(pictures))
+    sheet = np.full((-(-len(pictures) // columns) * CELL, columns * CELL, 3), 40, np.uint8)
+    for n, picture in enumerate(pictures):
+        y, x = n // columns * CELL + 3, n % columns * CELL + 3
+        sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+    try:
+        Path(path).write_bytes(cv2.imencode(Path(path).suffix, sheet)[1].tobytes())
+    except (cv2.error, OSError) as error:
+        reason = getattr(error, 'strerror', None) or 'give a name that ends in .png or .jpg'
+        raise UserError(f'cannot write {path}: {reason}') from error
+
+
+def tool_parser(
+    description: str, out: str, train: int, val: int, counted: str, splits: tuple[str, str]
+) -> argparse.ArgumentParser:
+    """The flags that the tools which draw have in common.
+
+    Args:
+        description: Of the tool.
+        out: Default folder.
+        train: Default of ``--train``.
+        val: Default of ``--val``.
+        counted: What the two count, as 'images'.
+        splits: Names of the two splits.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add('out', nargs='?', default=out, help='folder to make')
+    add('--train', type=int, default=train, metavar='N', help=f'{counted} in {splits[0]}')
+    add('--val', type=int, default=val, metavar='N', help=f'{counted} in {splits[1]}')
+    add('--seed', type=int, default=0, help='another seed, other pictures')
+    add('--workers', type=int, default=2, metavar='N', help='threads; the result is the same')
+    add('--force', action='store_true', help='redraw a miniature that OUT already holds')
+    add('--show', metavar='SHEET', help='also write a PNG of the first images and their labels')
+    return parser
+
+
+def maker_arguments(args: argparse.Namespace) -> dict:
+    """The flags of :func:`tool_parser` as arguments of a function that makes a miniature."""
+    return dict(
+        num_train=args.train,
+        num_val=args.val,
+        seed=args.seed,
+        num_workers=args.workers,
+        force=args.force,
+        log=print,
+    )

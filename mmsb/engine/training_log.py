@@ -1,0 +1,80 @@
+"""What mmengine logs while training: ``*/vis_data/scalars.json`` of a work directory."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmsb.utils.errors import UserError
+
+NOT_METRICS = ('step', 'time', 'data_time')  # what an evaluation's line holds beside metrics
+
+
+@dataclass
+class TrainingLog:
+    """The log of one training, its resumed parts put together.
+
+    Attributes:
+        train: Lines of the training: ``loss``, ``step``, ``time`` and mostly ``epoch``.
+        val: Lines of the evaluations while training: ``step``, the epoch or the iteration as
+            ``LoggerHook`` counts, and the metrics, as ``coco/bbox_mAP``.
+        folder: The folder of the latest part.
+        ends_with_val: Whether the latest part's last line is an evaluation's.
+    """
+
+    train: list[dict]
+    val: list[dict]
+    folder: Path
+    ends_with_val: bool
+
+
+def read_log(work_dir: Path) -> TrainingLog:
+    """Read the log of the latest training in a work directory.
+
+    What a resumed training goes on from is read as well. A training that began anew, tests, and
+    lines that the resumed training wrote again are left out. A training that was stopped between a
+    checkpoint and the evaluation after it, and resumed, never logged that evaluation.
+
+    Raises:
+        UserError: There is no training log.
+    """
+    train, val, folder, ends_with_val = [], [], None, False
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json'), reverse=True):
+        lines = [line for line in _json_lines(path) if 'step' in line]
+        losses = [line for line in lines if 'loss' in line]
+        tested = [line for line in lines if 'loss' not in line]
+        if not losses:
+            continue
+        if train:
+            # What it went on from was at this step, 0 if it began anew: lines are evenly spaced.
+            spacing = train[1]['step'] - train[0]['step'] if len(train) > 1 else 1
+            start = train[0]['step'] - spacing
+            losses = [line for line in losses if line['step'] <= start]
+            last = train[0]['epoch'] - 1 if 'epoch' in train[0] else start
+            tested = [line for line in tested if line['step'] <= last]
+        else:
+            folder, ends_with_val = path.parents[1], 'loss' not in lines[-1]
+        train, val = losses + train, tested + val
+    if folder is None:
+        raise UserError(f'{work_dir} has no log of a training (*/vis_data/scalars.json)')
+    return TrainingLog(train, val, folder, ends_with_val)
+
+
+def unit(train: list[dict]) -> str:
+    """What a training counts by its training lines: 'epoch' or 'iteration'."""
+    return 'epoch' if all('epoch' in line for line in train) else 'iteration'
+
+
+def trained_for(train: list[dict]) -> int:
+    """How many epochs or iterations (see :func:`unit`) the training lines reach."""
+    return max(line.get('epoch', line['step']) for line in train)
+
+
+def _json_lines(path: Path) -> list[dict]:
+    lines, found = path.read_text(encoding='utf-8').splitlines(), []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):  # the last one may have been cut off
+                raise UserError(f'{path}, line {number} is not JSON') from error
+    return [line for line in found if isinstance(line, dict)]

@@ -1,1 +1,0 @@
-"""Metrics that the toolboxes do not have."""

@@ -1,0 +1,1 @@
+"""From a config and a checkpoint to predictions on images."""

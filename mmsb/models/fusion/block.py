@@ -1,0 +1,187 @@
+"""The forward pass of a fused residual block, in its device's own convolutions and our kernels.
+
+PyTorch's convolution leaves bias (on a GPU), ReLU and the shortcut to passes over memory of their
+own, and on a CPU arranges its weights anew at every call. cuDNN's and oneDNN's need neither.
+"""
+
+import importlib
+import logging
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmsb.models.backbones.sb_resnet import ResidualBlock
+
+
+def is_folded(conv: nn.Module) -> bool:
+    return type(conv) is nn.Conv2d and conv.bias is not None
+
+
+def fits(block: ResidualBlock) -> bool:
+    """Whether a fused block is what :func:`forward` computes."""
+    convs = [getattr(block, f'conv{i}') for i in range(1, block.num_layers + 1)]
+    norms = [getattr(block, name) for name in block.norm_names if name]
+    fits = (
+        all(map(is_folded, convs))
+        and all(conv.padding_mode == 'zeros' and conv.padding != 'same' for conv in convs)
+        and len(norms) == len(convs)
+        and all(isinstance(layer, nn.Identity) for layer in (*norms, block.drop_path))
+        and not any(block.plugin_names)
+    )
+    if not block.spatial_bias_at:
+        return fits
+    layer = block.spatial_bias
+    conv = layer.reduction.conv
+    return (
+        fits
+        and block.norm_split
+        and layer.mixing is not None
+        and layer.pool is F.adaptive_avg_pool2d
+        and is_folded(conv)
+        and conv.stride == (1, 1)
+        and conv.out_channels & (conv.out_channels - 1) == 0
+    )
+
+
+def forward(block: ResidualBlock, x: Tensor) -> Tensor | None:
+    """A fused block in cuDNN's or oneDNN's convolutions and, where they work, our kernels.
+
+    Args:
+        block: With folded norms.
+        x: (B, in_channels, H, W).
+
+    Returns:
+        The block's output, on a CPU as channels last; None where its operators one by one have to
+        do: on another device, in another type, for gradients, or inside a compiler.
+    """
+    if (
+        not (x.is_cuda or x.is_cpu)
+        or torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+    ):
+        return None
+    dtype = x.dtype
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+    convolve = _convolution(block.conv1.weight, x, dtype)
+    if convolve is None:
+        return None
+    x = x.to(dtype)
+    if x.is_cpu:
+        x = x.contiguous(memory_format=torch.channels_last)
+    shortcut = out = x
+    for layer in block.downsample or ():
+        shortcut = convolve(layer, shortcut, relu=False) if is_folded(layer) else layer(shortcut)
+    for i in range(1, block.num_layers + 1):
+        conv = getattr(block, f'conv{i}')
+        if i == block.spatial_bias_at:
+            out = _concatenate(block.spatial_bias, conv, out, convolve)
+        else:
+            out = convolve(conv, out, shortcut if i == block.num_layers else None)
+    return out
+
+
+def _concatenate(layer: nn.Module, conv: nn.Conv2d, x: Tensor, convolve: Callable) -> Tensor:
+    """ReLU of a convolution's output and of the maps made of its input."""
+    kernels = _kernels(x.device.type)
+    if kernels is None:
+        return layer.concatenate(convolve(conv, x, relu=False), x)
+    y = convolve(conv, x, bias=False, relu=False)
+    return layer.concatenate_in_kernels(y, conv.bias, x, kernels)
+
+
+def _convolution(weight: Tensor, x: Tensor, dtype: torch.dtype) -> Callable | None:
+    """Who convolves x with weights like these; None where PyTorch has to.
+
+    Both take a convolution, its input, and what is added before the ReLU.
+    """
+    if type(x) is not Tensor or not x.numel():
+        return None
+    if x.is_cuda and torch.backends.cudnn.enabled and not torch.version.hip:
+        return _cudnn if dtype in (torch.float32, torch.bfloat16, torch.float16) else None
+    if x.is_cpu and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled:
+        # inference tensors do not tell when they change, so what is made of them cannot be kept
+        plain = x.dtype is dtype is weight.dtype is torch.float32 and not weight.is_inference()
+        return _onednn if plain else None
+    return None
+
+
+def _cudnn(
+    conv: nn.Conv2d, x: Tensor, shortcut: Tensor | None = None, bias: bool = True, relu: bool = True
+) -> Tensor:
+    weight = conv.weight.to(x.dtype)
+    summand = conv.bias.to(x.dtype) if bias else None
+    options = conv.stride, conv.padding, conv.dilation, conv.groups
+    if not relu:
+        return F.conv2d(x, weight, summand, *options)
+    if shortcut is None:
+        return torch.cudnn_convolution_relu(x, weight, summand, *options)
+    return torch.cudnn_convolution_add_relu(x, weight, shortcut, 1, summand, *options)
+
+
+def _onednn(
+    conv: nn.Conv2d, x: Tensor, shortcut: Tensor | None = None, bias: bool = True, relu: bool = True
+) -> Tensor:
+    summand = conv.bias if bias else None
+    options = conv.padding, conv.stride, conv.dilation, conv.groups
+    if shortcut is None:
+        attribute = 'relu' if relu else 'none'
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, _arranged(conv, x), summand, *options, attribute, [], ''
+        )
+    return torch.ops.mkldnn._convolution_pointwise.binary(
+        x, shortcut, _arranged(conv, x), summand, *options, 'add', None, 'relu', [], None
+    )
+
+
+# A convolution's weights in oneDNN's own order, and of which state of them.
+_ARRANGED: WeakKeyDictionary[nn.Conv2d, tuple[tuple, Tensor]] = WeakKeyDictionary()
+
+
+def _arranged(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """As oneDNN wants weights for an input like x; for another it arranges them again itself."""
+    weight = conv.weight
+    state = weight.data_ptr(), weight._version
+    kept = _ARRANGED.get(conv)
+    if kept is None or kept[0] != state:
+        arranged = torch.ops.mkldnn._reorder_convolution_weight(
+            weight.detach().contiguous(memory_format=torch.channels_last),
+            conv.padding,
+            conv.stride,
+            conv.dilation,
+            conv.groups,
+            x.shape,
+        )
+        _ARRANGED[conv] = kept = state, arranged
+    return kept[1]
+
+
+@cache
+def _kernels(device: str) -> ModuleType | None:
+    """The module of our kernels for 'cuda' or 'cpu'; None, said once, where they do not work."""
+    try:
+        name = {'cuda': 'spatial_bias_triton', 'cpu': 'spatial_bias_cpu'}[device]
+        kernels = importlib.import_module(f'mmsb.models.kernels.{name}')
+        with torch.inference_mode():
+            x, weight = torch.zeros(2, 16, 16, 1, 1, device=device)
+            one = x.new_zeros(1, 1)
+            kernels.concatenate(
+                x, x[0, :, 0, 0], x, weight, weight[0, :, 0, 0], one, one, one, 1, 1, 8
+            )
+    except Exception as error:  # no Triton, no compiler, a GPU that it does not know
+        reason = str(error).strip().partition('\n')[0]
+        print_log(
+            f'spatial bias runs without its {device.upper()} kernels, more slowly on small '
+            f'batches: {reason}',
+            'current',
+            logging.WARNING,
+        )
+        return None
+    return kernels

@@ -1,0 +1,160 @@
+"""Batch norms folded into convolutions, for inference."""
+
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import fuse_conv_bn
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor, nn
+
+from mmsb.models.backbones.sb_resnet import ResidualBlock
+from mmsb.models.layers import SpatialBias
+from mmsb.utils.errors import UserError
+
+from .block import fits, forward, is_folded
+
+
+def fuse_spatial_bias(model: nn.Module) -> nn.Module:
+    """Folds every batch norm that follows a convolution into it, spatial bias's too.
+
+    For a backbone of this package or a whole classifier, detector or segmentor of the toolboxes
+    with one, with spatial bias or without. The outputs are the same up to rounding.
+    mmcv's ``fuse_conv_bn`` alone fails on the widened norm, which spans a convolution's output
+    and the maps: its parts are separated first, the maps' then works on the grid, before the
+    upsampling. Norms that are not batch norms stay. A fused model stays as it is.
+
+    Blocks then run in convolutions with bias, ReLU and shortcut within, and spatial bias in kernels
+    of our own: on a GPU cuDNN's and, where there is Triton, ours; on a CPU, in float32, oneDNN's,
+    whose weights are kept a second time in its own order, and, where there is a C++ compiler, ours,
+    compiled once in a second. Where gradients are wanted, in a compiler, and for what these do not
+    know (other types, plugins in the blocks), PyTorch's operators run. Fuse a model on the device
+    that it is to run on.
+
+    Args:
+        model: A model in eval mode with its weights loaded; changed in place. It can neither be
+            trained nor load weights of the unfused model afterwards.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: The model, or a batch norm in it, is in training mode.
+
+    Example:
+        >>> from mmsb.models import SBResNet, fuse_spatial_bias
+        >>> model = fuse_spatial_bias(SBResNet(depth=50).eval())
+        >>> any(isinstance(module, nn.BatchNorm2d) for module in model.layer4.modules())
+        False
+    """
+    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    if model.training or any(norm.training for norm in norms):
+        raise UserError('a model is fused for inference only: call model.eval() first')
+    blocks = [module for module in model.modules() if isinstance(module, ResidualBlock)]
+    for block in blocks:
+        block.split_norm()
+    fuse_conv_bn(model)
+    for block in blocks:
+        if block.spatial_bias_at and isinstance(block.spatial_bias, SpatialBias):
+            block.spatial_bias = FusedSpatialBias(block.spatial_bias, _pad_widened(block))
+        block.fused_forward = forward if fits(block) else None
+    return model
+
+
+def _pad_widened(block: ResidualBlock) -> int:
+    """Rounds up the inputs of the convolution that reads the maps, where that pays.
+
+    Returns how many zeros that convolution expects behind the maps.
+    """
+    conv = getattr(block, block.widened_layers[1])
+    reduction = block.spatial_bias.reduction.conv
+    plugged = block.plugin_names[block.spatial_bias_at - 1]
+    if not block.norm_split or plugged or type(conv) is not nn.Conv2d or not is_folded(reduction):
+        return 0
+    padding = -conv.in_channels % _width_multiple(conv.weight)
+    conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, padding)))
+    conv.in_channels += padding
+    return padding
+
+
+def _width_multiple(weight: Tensor) -> int:
+    """Odd channels keep a GPU from its matrix units; a CPU computes 68 faster than 67 or 80."""
+    return 16 if weight.is_cuda else 4
+
+
+class FusedSpatialBias(nn.Module):
+    """What :class:`mmsb.models.SpatialBias` computes at inference, in shapes that suit kernels.
+
+    A convolution to a handful of channels costs more than one to 16, and the 1-D convolution more
+    than a matrix product of its taps side by side. Where kernels of ours work, they do it all.
+
+    Args:
+        layer: In eval mode, the norm of its 1x1 convolution folded.
+        padding: Channels of zeros to append to the maps.
+    """
+
+    def __init__(self, layer: SpatialBias, padding: int = 0):
+        super().__init__()
+        self.num_channels, self.size, self.pool = layer.num_channels, layer.size, layer.pool
+        self.reduction = layer.reduction
+        conv = self.reduction.conv
+        self.num_maps = self.num_channels + padding
+        self.taps = 1 if layer.mixing is None else layer.mixing.kernel_size[0]
+        if is_folded(conv):
+            outputs = -(-(self.num_maps + self.taps - 1) // 16) * 16
+            further = outputs - conv.out_channels
+            conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, further)))
+            conv.bias = nn.Parameter(F.pad(conv.bias, (0, further)))
+            conv.out_channels = outputs
+        scale, shift = _affine(layer.norm, conv.weight.new_ones(self.num_channels))
+        self.mixing = None
+        if layer.mixing is not None:
+            self.mixing = nn.Parameter(layer.mixing.weight.transpose(1, 2).flatten(1))
+            shift = shift + scale * layer.mixing.bias
+        # zeros make the further maps zero, whatever was mixed
+        self.register_buffer('scale', F.pad(scale.detach(), (0, 0, 0, padding)))
+        self.register_buffer('shift', F.pad(shift.detach(), (0, 0, 0, padding)))
+
+    def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
+        """As :meth:`mmsb.models.SpatialBias.forward`, with the padding's zeros after the maps."""
+        maps = self.pool(self.reduction(x), self.size).flatten(2)
+        taps = [maps[:, tap : tap + self.num_maps] for tap in range(self.taps)]
+        maps = taps[0] if self.mixing is None else F.linear(torch.cat(taps, dim=2), self.mixing)
+        maps = torch.addcmul(self.shift, maps, self.scale).unflatten(2, (self.size, self.size))
+        # few channels are upsampled faster so, and concatenated faster to what is so too
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False).to(x.dtype)
+
+    def concatenate(self, y: Tensor, x: Tensor) -> Tensor:
+        """ReLU of features and maps.
+
+        Args:
+            y: Features before their ReLU, (B, C, H, W), which may be overwritten.
+            x: What the maps are made of, as in :meth:`forward`.
+
+        Returns:
+            (B, C + num_channels + padding, H, W).
+        """
+        # ReLU first: a compiler fuses it into what makes the two
+        return torch.cat([F.relu_(y), F.relu_(self(x, y.shape[2:]))], dim=1)
+
+    def concatenate_in_kernels(self, y: Tensor, bias: Tensor, x: Tensor, kernels: ModuleType):
+        """As :meth:`concatenate`, of features to which a bias is still to be added."""
+        conv = self.reduction.conv
+        return kernels.concatenate(
+            y, bias, x, conv.weight, conv.bias, self.mixing, self.scale, self.shift,
+            self.size, self.num_channels, self.num_maps,
+        )  # fmt: skip
+
+
+def _affine(norm: nn.BatchNorm2d | None, ones: Tensor) -> tuple[Tensor, Tensor]:
+    """Factor and summand, each (channels, 1), of a batch norm at inference; of none, 1 and 0."""
+    if norm is None:
+        return ones[:, None], torch.zeros_like(ones)[:, None]
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    if norm.affine:
+        shift = shift + norm.bias
+    return scale[:, None], shift[:, None]

@@ -1,0 +1,299 @@
+"""Plain ResNet weights into SB-ResNet, function-preserving."""
+
+import logging
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmsb.utils.errors import UserError
+from mmsb.utils.log_file import log_to_file
+from mmsb.utils.safe_load import checkpoint_keys, pretrained_files
+
+_HEAD = ('fc.', 'head.')  # a classifier's, in torchvision's, timm's and mmpretrain's layouts
+
+
+@dataclass
+class GrowthReport:
+    """What :func:`grow_state_dict` found and did, by keys without their prefix.
+
+    Attributes:
+        loaded (list[str]): Keys taken as they are.
+        grown (list[str]): Keys padded to the width that spatial bias needs.
+        new (list[str]): Spatial bias's own keys where it was grown: they keep their
+            initialisation.
+        missing (list[str]): The network's other keys that the checkpoint lacks; without
+            batch norm's counters, which old checkpoints do not have.
+        unexpected (list[str]): The checkpoint's keys that the network lacks: left out.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    grown: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+
+    @property
+    def behind(self) -> list[str]:
+        """Unexpected keys of what stood behind this network: a head, stages that it leaves out."""
+        parts = {key.split('.')[0] for key in self.loaded}
+        return [
+            key
+            for key in self.unexpected
+            if key.startswith(_HEAD) or (key.startswith('layer') and key.split('.')[0] not in parts)
+        ]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the network now computes what the checkpoint's did, as far as keys tell."""
+        return not self.missing and len(self.behind) == len(self.unexpected)
+
+    def __str__(self) -> str:
+        others = [key for key in self.unexpected if key not in self.behind]
+        parts = [f'{len(self.loaded)} loaded']
+        for keys, what in (
+            (self.grown, 'grown'),
+            (self.new, "new, spatial bias's"),
+            (self.missing, 'missing'),
+            (others, 'unexpected'),
+            (self.behind, "unexpected but normal, a head's or a further stage's"),
+        ):
+            if keys:
+                more = ', ...' if len(keys) > 2 else ''
+                parts.append(f'{len(keys)} {what} ({", ".join(keys[:2])}{more})')
+        return '; '.join(parts)
+
+    def log(self, network: nn.Module) -> None:
+        """Logs one line if a key was not simply loaded; all names go to the log file.
+
+        Args:
+            network: What was loaded into.
+        """
+        name = type(network).__name__
+        if not self.loaded and not self.grown:
+            print_log(
+                f'{name}: the checkpoint holds nothing for it; weights of a backbone alone go '
+                'into its init_cfg, not into load_from',
+                'current',
+                logging.WARNING,
+            )
+        elif self.grown or self.missing or self.unexpected:
+            start = 'plain ResNet weights were grown' if self.grown else 'weights were loaded'
+            if self.grown and self.exact:
+                start += ", the outputs are the plain network's"
+            level = logging.INFO if self.exact else logging.WARNING
+            print_log(f'{name}: {start}. Tensors: {self}', 'current', level)
+            lists = (f'{kind}: {", ".join(keys) or "none"}' for kind, keys in vars(self).items())
+            log_to_file(f'{name}: every tensor\n' + '\n'.join(lists))
+        started = {*self.new, *self.missing}
+        frozen = [
+            key
+            for key, parameter in network.named_parameters()
+            if key in started and parameter.ndim > 1 and not parameter.requires_grad
+        ]
+        if self.loaded and frozen:
+            print_log(
+                f'{name}: {len(frozen)} tensors that the checkpoint lacks are frozen at their '
+                f'initial values, the first: {frozen[0]}; if they are to learn, set '
+                f'freeze_spatial_bias=False (spatial bias) or a lower frozen_stages (others)',
+                'current',
+                logging.WARNING,
+            )
+
+
+def grow_state_dict(
+    backbone: nn.Module, state_dict: dict[str, Tensor], prefix: str = ''
+) -> GrowthReport:
+    """Pads a plain ResNet's tensors so that they fit an SB-ResNet, in place.
+
+    In a block with spatial bias, the norm over the concatenated channels and the
+    convolution after it are wider than in the plain block. The norm's new channels take
+    the network's own (initial) values, the convolution's new input columns are zero, so
+    the grown network computes what the plain one did. Spatial bias's own tensors are added
+    with their initial values. Names of a deep stem become mmdet's, whether they are
+    mmdet's, mmpretrain's or timm's.
+
+    The keys tell neither where a bottleneck has its stride (``style``) nor strides, dilations
+    and pooling: these are the config's to give.
+
+    Args:
+        backbone: The SB-ResNet; its blocks name their widened layers.
+        state_dict: The checkpoint's tensors; changed only if nothing is raised.
+        prefix: What the backbone's keys start with in ``state_dict``.
+
+    Returns:
+        Which keys were loaded, grown, new, missing and unexpected.
+
+    Raises:
+        UserError: The checkpoint is of another architecture (depth, stem, shortcut, width,
+            number of spatial bias channels), none of its keys is the backbone's, the
+            backbone's spatial bias is of a kind that changes what plain weights compute, or
+            the backbone is on the meta device.
+    """
+    own = backbone.state_dict()
+    given = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+    given = mmdet_names(given)
+    _check_same_architecture(own, given)
+
+    report = GrowthReport()
+    for name, block in backbone.named_modules():
+        if getattr(block, 'spatial_bias', None) is None:
+            continue
+        name += '.'
+        theirs = [key for key in given if key.startswith(name)]
+        if not theirs or any(key.startswith(f'{name}spatial_bias.') for key in theirs):
+            continue  # an SB-ResNet's own weights
+        if not block.grows:
+            raise UserError(
+                "plain weights do not keep their function with spatial_bias['fusion'] 'add' or "
+                "an SKNet's spatial_bias['norm'] 'all': train from scratch, or leave these out"
+            )
+        _grow_block(name, block, own, given, report)
+
+    wrong = [
+        f'{key} is {tuple(given[key].shape)}, needs {tuple(own[key].shape)}'
+        for key in own
+        if key in given and given[key].shape != own[key].shape
+    ]
+    if wrong:
+        raise UserError(
+            f'the checkpoint does not fit this {type(backbone).__name__}: {len(wrong)} tensors '
+            f'have another shape, the first: {wrong[0]}; give the weights of the same '
+            'depth, width and spatial_bias settings'
+        )
+    special = {*report.grown, *report.new}
+    report.loaded = [key for key in own if key in given and key not in special]
+    report.missing = [
+        key for key in own if key not in given and not key.endswith('num_batches_tracked')
+    ]
+    report.unexpected = [key for key in given if key not in own]
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        if key[len(prefix) :] not in given:  # renamed
+            del state_dict[key]
+    state_dict.update({prefix + key: value for key, value in given.items()})
+    return report
+
+
+def _grow_block(name: str, block: nn.Module, own: dict, given: dict, report: GrowthReport) -> None:
+    """Pads the widened layers of a block and adds its spatial bias."""
+    norm, conv = (f'{name}{layer}.' for layer in block.widened_layers)
+    num_maps = block.spatial_bias.num_channels
+    for key in [key for key in own if key.startswith((norm, conv)) and key in given]:
+        value, target = given[key], own[key]
+        dim = 1 if key.startswith(conv) else 0
+        if target.ndim <= dim or value.ndim != target.ndim:
+            continue
+        if target.shape[dim] - value.shape[dim] != num_maps:
+            continue
+        if target.is_meta:
+            raise UserError(
+                'plain weights cannot be grown into a network on the meta device, which has no '
+                'initial values: build it on a real one'
+            )
+        extra = target.narrow(dim, value.shape[dim], num_maps).to(value)
+        given[key] = torch.cat([value, extra if dim == 0 else torch.zeros_like(extra)], dim)
+        report.grown.append(key)
+    # an SKNet's norm over the maps alone is spatial bias's too
+    maps_only = f'{norm}weight' in own and own[f'{norm}weight'].shape == (num_maps,)
+    for key in own:
+        if key.startswith(f'{name}spatial_bias.') or (maps_only and key.startswith(norm)):
+            given[key] = own[key].clone()
+            report.new.append(key)
+
+
+def starts_with_spatial_bias(init_cfg: dict | list | None) -> bool:
+    """Whether an ``init_cfg`` names a local checkpoint that holds spatial bias.
+
+    Args:
+        init_cfg: As a module's. Addresses (``torchvision://resnet50``) are not looked at.
+
+    Returns:
+        False also where there is no such file, or it cannot be read: loading says why.
+    """
+    for path in filter(os.path.isfile, pretrained_files(init_cfg)):
+        try:
+            return any('spatial_bias.' in key for key in checkpoint_keys(path))
+        except Exception:
+            return False
+    return False
+
+
+def mmdet_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A backbone's tensors with mmdet's names for a deep stem, stem.0, 1, 3, 4, 6, 7, and ours.
+
+    Args:
+        state: Tensors as mmdet, mmseg, mmpretrain, timm or torchvision name them.
+
+    Returns:
+        The same tensors, mmpretrain's and timm's stems and pooled shortcuts renamed.
+    """
+    names = {}
+    for i in range(3):  # mmpretrain's
+        names.update({f'stem.{i}.conv': f'stem.{3 * i}', f'stem.{i}.bn': f'stem.{3 * i + 1}'})
+    if 'conv1.0.weight' in state:  # timm's
+        names.update({f'conv1.{i}': f'stem.{i}' for i in range(7)}, bn1='stem.7')
+    # Where pooling has stride 1, mmpretrain's ResNet-D leaves it out.
+    shortcut = 'layer1.0.downsample'
+    if f'{shortcut}.0.weight' in state and 'layer2.0.downsample.2.weight' in state:
+        names.update({f'{shortcut}.{i}': f'{shortcut}.{i + 1}' for i in range(2)})
+
+    def renamed(key: str) -> str:
+        module, _, tensor = key.rpartition('.')
+        return f'{names[module]}.{tensor}' if module in names else key
+
+    return {renamed(key): value for key, value in state.items()}
+
+
+def _check_same_architecture(own: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    """Refuses a checkpoint of another depth, block or stem: most of its names would fit."""
+    if given and not any(key in given for key in own):
+        first = next(iter(given))
+        inside = re.search(r'^(.*?)(?:conv1|stem\.0|layer1\.0\.conv1)\.', first)
+        hint = f" prefix='{inside[1]}' in init_cfg, or" if inside and inside[1] else ''
+        raise UserError(
+            f'the checkpoint holds nothing for this backbone: its first key is {first!r}; give'
+            f'{hint} a checkpoint of a ResNet'
+        )
+    mine, theirs = _blocks(own), _blocks(given)
+    for stage in sorted(mine.keys() & theirs.keys()):
+        if mine[stage] != theirs[stage]:
+            raise UserError(
+                f'the checkpoint is of a ResNet of another depth: its layer{stage} has '
+                f'{theirs[stage]}, this backbone has {mine[stage]}; give the weights of the '
+                'same depth'
+            )
+    stems = [_stem(keys) for keys in (own, given)]
+    if theirs and None not in stems and stems[0] != stems[1]:
+        raise UserError(
+            'the checkpoint and this backbone have different stems (one 7x7, one deep 3x3); '
+            'set deep_stem to match the checkpoint'
+        )
+    # The pool has no tensor, but it shifts the names of what follows it.
+    shortcut = 'layer2.0.downsample.2.weight'
+    if '2' in mine.keys() & theirs.keys() and (shortcut in own) != (shortcut in given):
+        raise UserError(
+            'the checkpoint and this backbone have different shortcuts (one with average '
+            'pooling); set avg_down to match the checkpoint'
+        )
+
+
+def _stem(keys: dict[str, Tensor]) -> str | None:
+    """The kind of stem, as read from the names; None: there is none."""
+    if any(key.startswith(('stem.', 'conv1.0.')) for key in keys):
+        return 'deep'
+    return 'one convolution' if 'conv1.weight' in keys else None
+
+
+def _blocks(keys: dict[str, Tensor]) -> dict[str, str]:
+    """Stage -> number and kind of its blocks, as read from the parameter names."""
+    blocks, bottleneck = defaultdict(set), False
+    for key in keys:
+        if found := re.match(r'layer(\d+)\.(\d+)\.(conv\d)', key):
+            blocks[found[1]].add(found[2])
+            bottleneck |= found[3] == 'conv3'
+    kind = 'bottleneck' if bottleneck else 'basic'
+    return {stage: f'{len(indices)} {kind} blocks' for stage, indices in blocks.items()}

@@ -1,0 +1,1 @@
+"""Spatial bias in Triton and C++: functions of tensors. Importing one needs its compiler."""

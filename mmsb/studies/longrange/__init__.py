@@ -1,0 +1,1 @@
+"""Synthetic tasks that cannot be solved without global context."""

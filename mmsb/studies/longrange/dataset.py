@@ -1,0 +1,147 @@
+"""Two drawn tasks of dense labelling that only long-range context solves."""
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from mmsb.registry import DATASETS
+from mmsb.utils.errors import UserError
+
+TASKS = ('any', 'row')
+CELL = 8  # pixels; a cell holds one object or key
+CELLS = 8  # a side
+IMAGE_SIZE = CELL * CELLS
+NUM_OBJECTS = 12
+CLASSES = ('red', 'green', 'blue')  # of objects and keys; an object's label is one of them too
+PALETTE = ((214, 64, 52), (60, 168, 76), (56, 96, 208))
+IGNORED = 255  # the label of what is no object
+CHANCE = 100 / 3  # accuracy in percent of who does not know the keys
+# and, on 'row', of who knows which keys there are but not where: the most frequent is the best bet
+POOLED = 100 * 48 / 81
+
+
+@DATASETS.register_module()
+class LongRange(BaseDataset):
+    """Objects whose class depends on the colour of a striped key far away.
+
+    The objects are discs and squares of three colours, numbered 0, 1, 2; a key is a striped square
+    of one of the colours. An object's label is (own colour + colour of its key) mod 3:
+
+    - task 'any': one key in a random corner is every object's. Whatever knows the whole image
+      solves it, also one pooled vector.
+    - task 'row': four keys stand at the left edge, one for each quarter of the rows; an object's
+      key is that of its rows. Knowing which keys there are is not enough: it takes *where*.
+
+    Between an object and any key lie at least 8 pixels, so that a network whose receptive
+    field has a radius below 8 cannot do better than chance, one in three. Background and keys
+    are not labelled (255). An image is drawn when it is asked for, from the seed and its index.
+
+    The pipeline gets ``img`` (uint8, RGB, (64, 64, 3)), ``gt_seg_map`` (uint8, (64, 64)) and
+    ``key_distance`` (float32, (64, 64)): on the objects the distance in pixels from the object's
+    centre to that of its key, elsewhere 0.
+
+    Args:
+        task (str): 'any' or 'row'.
+        num_images (int): Number of images.
+        seed (int): Another seed, other images. Defaults to 0.
+        **kwargs: mmengine's ``BaseDataset``'s: ``pipeline``, ``test_mode``, ``lazy_init``, ...
+
+    Raises:
+        UserError: There is no such task, or ``num_images`` is below 1.
+
+    Example:
+        >>> from mmsb.studies.longrange.dataset import LongRange
+        >>> LongRange('row', num_images=2)[0]['img'].shape
+        (64, 64, 3)
+    """
+
+    METAINFO = dict(classes=CLASSES, palette=PALETTE)
+
+    def __init__(self, task: str, num_images: int, seed: int = 0, **kwargs):
+        if task not in TASKS:
+            raise UserError(f'there is no long-range task {task!r}: give any or row')
+        if num_images < 1:
+            raise UserError(f'num_images is {num_images}: give 1 or more')
+        self.task = task
+        self.num_images = num_images
+        self.seed = seed
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        return [dict(img_id=index) for index in range(self.num_images)]
+
+    def prepare_data(self, idx: int) -> dict:
+        """Draws an image and sends it through the pipeline."""
+        results = self.get_data_info(idx)
+        rng = np.random.default_rng([self.seed, TASKS.index(self.task), results['img_id']])
+        image, labels, distance = draw_scene(self.task, rng)
+        shape = image.shape[:2]
+        return self.pipeline(
+            dict(
+                results,
+                img=image,
+                img_shape=shape,
+                ori_shape=shape,
+                gt_seg_map=labels,
+                seg_fields=['gt_seg_map'],
+                key_distance=distance,
+            )
+        )
+
+
+def draw_scene(task: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One image of a task.
+
+    Args:
+        task: 'any' or 'row'.
+        rng: Where the random numbers come from.
+
+    Returns:
+        The image, the labels and the distances to the key, as :class:`LongRange` gives them.
+    """
+    image = np.repeat(rng.integers(96, 160, (IMAGE_SIZE, IMAGE_SIZE, 1), np.uint8), 3, axis=2)
+    labels = np.full(image.shape[:2], IGNORED, np.uint8)
+    distance = np.zeros(image.shape[:2], np.float32)
+    keys = _keys(task, rng)
+    for y, x, colour in keys:
+        stripes = image[y : y + CELL, x : x + CELL]
+        stripes[:] = 255
+        stripes[:, ::2] = PALETTE[colour]
+    free = _free_cells(task)
+    for row, column in free[rng.choice(len(free), NUM_OBJECTS, replace=False)]:
+        size = rng.integers(5, CELL)
+        y, x = np.array([row, column]) * CELL + rng.integers(0, CELL - size + 1, 2)
+        colour = rng.integers(3)
+        where = np.zeros(labels.shape, bool)
+        where[y : y + size, x : x + size] = _disc(size) if rng.integers(2) else True
+        image[where] = PALETTE[colour]
+        key_y, key_x, key_colour = keys[row * len(keys) // CELLS]
+        labels[where] = (colour + key_colour) % 3
+        to_key = key_y + CELL / 2 - (y + size / 2), key_x + CELL / 2 - (x + size / 2)
+        distance[where] = np.hypot(*to_key)
+    return image, labels, distance
+
+
+def _keys(task: str, rng: np.random.Generator) -> list[tuple[int, int, int]]:
+    """Top, left and colour of each key; each serves an equal share of the rows."""
+    if task == 'any':
+        y, x = (IMAGE_SIZE - CELL) * rng.integers(0, 2, 2)
+        return [(y, x, rng.integers(3))]
+    quarter = IMAGE_SIZE // 4
+    return [(top + CELL // 2, 0, rng.integers(3)) for top in range(0, IMAGE_SIZE, quarter)]
+
+
+def _free_cells(task: str) -> np.ndarray:
+    """Rows and columns of the cells for objects: a cell or more away from every key's place."""
+    free = np.ones((CELLS, CELLS), bool)
+    if task == 'any':
+        for rows in (slice(2), slice(-2, None)):
+            for columns in (slice(2), slice(-2, None)):
+                free[rows, columns] = False
+    else:
+        free[:, :2] = False
+    return np.argwhere(free)
+
+
+def _disc(size: int) -> np.ndarray:
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    return np.hypot(y, x) <= size / 2

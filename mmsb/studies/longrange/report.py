@@ -1,0 +1,283 @@
+"""A page on the long-range tasks: who solves them, over which distance, at what cost."""
+
+import json
+import os
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, DefaultScope
+
+from mmsb.analysis.reports.page import as_html, as_markdown, as_text, mean_and_spread
+from mmsb.engine.seeds import read_run
+from mmsb.engine.training_log import read_log
+from mmsb.inference.loading import load_model, read_config
+from mmsb.studies.longrange.dataset import CHANCE, IGNORED, PALETTE, POOLED, TASKS
+from mmsb.utils.errors import UserError
+from mmsb.utils.files import replacing
+
+CONFIG = re.compile(r'fcn_(?P<network>.+)_\d+_longrange-(?P<task>any|row)')
+# the compared networks as configs name them: title and colour; others are ablations
+NETWORKS = dict(
+    r14=('plain', '#7f7f7f'),
+    se_r14=('SE', '#8c564b'),
+    gc_r14=('GC', '#2ca02c'),
+    nl_r14=('NL', '#9467bd'),
+    bat_r14=('BAT', '#d95f02'),
+    sb_r14=('SB', '#1f77b4'),
+)
+# what is ablated, as in the paper's tables: the networks, in the order of the rows
+ABLATIONS = dict(
+    Grid=['r14', 'sb_r14-size2', 'sb_r14-size4', 'sb_r14-size6', 'sb_r14', 'sb_r14-size16'],
+    Maps=['r14', 'sb_r14-bias1', 'sb_r14-bias2', 'sb_r14', *(f'sb_r14-bias{n}' for n in (4, 5, 6))],
+    Components=['sb_r14', 'sb_r14-add', 'sb_r14-maxpool', 'sb_r14-pool-only'],
+    Stages=['r11', *(f'sb_r11-{stages}' for stages in ('s1', 's2', 's3', 's12', 's123'))],
+)
+SOLVED = 99  # percent of the pixels, in training, where no image is seen twice
+Runs = dict[str, dict[str, list[tuple[Path, dict]]]]  # network, task: folders and records
+
+
+def write_longrange_report(
+    work_dir: str | os.PathLike,
+    out_dir: str | os.PathLike | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes ``report.html``, ``report.md``, ``results.json`` and their pictures.
+
+    Args:
+        work_dir: What ``tools/train_seeds.py`` made of configs of ``configs/longrange``: folders
+            ``CONFIG/seed_N``. Runs that are not finished are left out.
+        out_dir: Folder to write into, made if it is not there. Defaults to None, ``report`` in
+            ``work_dir``.
+        log: Called with the tables.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        UserError: ``work_dir`` holds no finished run of these configs, or one of its files is
+            missing or damaged.
+    """
+    work_dir = Path(work_dir)
+    out = Path(out_dir) if out_dir else work_dir / 'report'
+    runs = _finished(work_dir)
+    compared = {network: runs[network] for network in NETWORKS if network in runs}
+    tables = {'Networks': compared, **_ablations(runs)}
+    records = [
+        dict(record, solved_at=_solved_at(folder))
+        for tasks in runs.values()
+        for of in tasks.values()
+        for folder, record in of
+    ]
+    devices = ', '.join(dict.fromkeys(record['device'] for record in records))
+    with replacing(out / 'results.json') as part:
+        part.write_text(json.dumps(dict(runs=records), indent=1) + '\n', encoding='utf-8')
+
+    blocks = [
+        ('h1', 'Long-range tasks'),
+        (
+            'p',
+            'Pixel accuracy in percent on images not trained on, mean ± standard deviation over '
+            f'the seeds, their number in parentheses. Chance is {CHANCE:.1f}; who knows which keys '
+            f"there are, but not where, reaches at most 100 on 'any' and {POOLED:.1f} on 'row'. "
+            f"'{SOLVED} % after' counts the iterations until the log has {SOLVED} % in training, "
+            'over the seeds that came there: no image is seen twice, so these are new ones too. '
+            f'Trained on {devices}; seconds an iteration are the median of the logs.',
+        ),
+    ]
+    for title, found in tables.items():
+        if found:
+            head, rows = _table(found)
+            blocks += [('h2', title), ('table', head, rows)]
+            if log:
+                log(f'{title}\n{as_text(head, rows)}\n')
+    if compared:
+        with replacing(out / 'distance.png') as part:
+            _draw_distances(compared).savefig(part, format='png')
+        with replacing(out / 'scenes.png') as part:
+            draw_scenes(compared).savefig(part, format='png')
+        blocks += [
+            ('h2', 'Accuracy against the distance between object and key'),
+            ('img', 'distance.png', 'accuracy against distance'),
+            ('h2', 'What they see'),
+            ('img', 'scenes.png', 'image, truth and predictions'),
+        ]
+    for name, page in (('report.md', as_markdown(blocks)), ('report.html', as_html(blocks))):
+        with replacing(out / name) as part:
+            part.write_text(page, encoding='utf-8')
+    return out / 'report.html'
+
+
+def _finished(work_dir: Path) -> Runs:
+    """Runs by network, in `NETWORKS`' order and then by name, and by task."""
+    runs = {}
+    for path in sorted(work_dir.glob('*/seed_*/run.json')):
+        config = CONFIG.fullmatch(path.parents[1].name)
+        if config is None:
+            continue
+        record = read_run(path.parent)
+        if 'last' in record:
+            of_network = runs.setdefault(config['network'], {})
+            of_network.setdefault(config['task'], []).append((path.parent, record))
+    if not runs:
+        raise UserError(
+            f'{work_dir} has no finished run of configs/longrange: train them first, '
+            f'python tools/train_seeds.py configs/longrange/*.py --work-dir {work_dir}'
+        )
+    order = list(NETWORKS)
+    names = sorted(runs, key=lambda name: (order.index(name) if name in order else 99, name))
+    return {name: runs[name] for name in names}
+
+
+def _ablations(runs: Runs) -> dict[str, Runs]:
+    """The runs of each of `ABLATIONS`, and those of none; what nobody varied is left out."""
+    known = [network for networks in ABLATIONS.values() for network in networks]
+    others = [network for network in runs if network not in (*known, *NETWORKS)]
+    tables = {}
+    for title, networks in {**ABLATIONS, 'Others': others}.items():
+        found = {network: runs[network] for network in networks if network in runs}
+        tasks = {task for network in found if network not in NETWORKS for task in found[network]}
+        if tasks:
+            tables[title] = {
+                network: {task: of[task] for task in tasks & set(of)}
+                for network, of in found.items()
+                if tasks & set(of)
+            }
+    return tables
+
+
+def _solved_at(folder: Path) -> int | None:
+    """The first logged iteration with `SOLVED` percent in training."""
+    lines = read_log(folder).train
+    return next((line['step'] for line in lines if line.get('decode.acc_seg', 0) >= SOLVED), None)
+
+
+def _table(runs: Runs) -> tuple[list[str], list[list[str]]]:
+    tasks = [task for task in TASKS if any(task in found for found in runs.values())]
+    rows = []
+    for network, found in runs.items():
+        folders = [folder for of_task in found.values() for folder, _ in of_task]
+        model = _load(folders[0])[1]
+        times = [line['time'] for folder in folders for line in read_log(folder).train]
+        cells = [
+            NETWORKS.get(network, (network,))[0],
+            f'{sum(p.numel() for p in model.parameters()):,}',
+            f'{statistics.median(times):.2f}',
+        ]
+        for task in tasks:
+            accuracies = [record['last']['accuracy'] for _, record in found.get(task, [])]
+            solved = [_solved_at(folder) for folder, _ in found.get(task, [])]
+            cells += [_cell(accuracies, 1), _cell([step for step in solved if step], 0)]
+        rows.append(cells)
+    columns = [name for task in tasks for name in (task, f'{SOLVED} % after')]
+    return ['network', 'parameters', 's / iteration', *columns], rows
+
+
+def _cell(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation over the seeds, and their number."""
+    return mean_and_spread(values, digits) + (f' ({len(values)})' if values else '')
+
+
+def _load(folder: Path) -> tuple[Config, torch.nn.Module]:
+    """The config and the model of a finished run."""
+    cfg = read_config(str(folder / f'{folder.parent.name}.py'))
+    try:
+        checkpoint = (folder / 'last_checkpoint').read_text(encoding='utf-8').strip()
+    except OSError as error:
+        raise UserError(f'{folder} lacks a file of its training ({error})') from error
+    # by its name: the folder may have been moved
+    checkpoint = folder / Path(checkpoint).name
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return cfg, load_model(cfg, str(checkpoint))[0]
+
+
+def _draw_distances(runs: Runs) -> Figure:
+    figure = Figure(figsize=(11, 3.8), dpi=100, layout='constrained')
+    FigureCanvasAgg(figure)
+    for axes, task in zip(figure.subplots(1, 2, sharey=True), TASKS, strict=True):
+        for bound in (CHANCE, POOLED) if task == 'row' else (CHANCE,):
+            axes.axhline(bound, color='#bbbbbb', lw=1, ls='--')
+        for n, (network, tasks) in enumerate(runs.items()):
+            found = [record['last'] for _, record in tasks.get(task, [])]
+            if not found:
+                continue
+            width = 0.5 + len(runs) - n  # those that are the same are seen behind each other
+            title, colour = NETWORKS[network]
+            ranges = [name for name in found[0] if name.endswith('px')]
+            centres = [np.mean([int(n) for n in r.removesuffix('px').split('-')]) for r in ranges]
+            values = np.array([[last[r] for r in ranges] for last in found])
+            axes.plot(centres, values.mean(0), color=colour, lw=width, label=title)
+            axes.fill_between(centres, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+        axes.set(
+            title=f"task '{task}'", xlabel='distance from object to key (pixels)', ylim=(0, 104)
+        )
+        axes.grid(color='#dddddd', lw=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[['top', 'right']].set_visible(False)
+    figure.axes[0].set_ylabel('pixel accuracy (%)')
+    figure.axes[1].legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def draw_scenes(runs: Runs, per_task: int = 2) -> Figure:
+    """Validation images, their truth, and what each network (its first seed) makes of them."""
+    tasks = [task for task in TASKS if any(task in found for found in runs.values())]
+    shape = len(tasks) * per_task, 2 + len(runs)
+    figure = Figure(figsize=(1.55 * shape[1], 1.68 * shape[0]), dpi=100, layout='constrained')
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(*shape, squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for axes, title in zip(
+        grid[0], ['image', 'truth', *(NETWORKS[n][0] for n in runs)], strict=True
+    ):
+        axes.set_title(title, fontsize=11)
+    for t, task in enumerate(tasks):
+        for n, found in enumerate(runs.values()):
+            if task not in found:
+                continue
+            for row, (image, truth, predicted) in zip(
+                grid[t * per_task :], _predict(found[task][0][0], per_task), strict=False
+            ):
+                right = 100 * (predicted == truth)[truth != IGNORED].mean()
+                row[0].imshow(image)
+                row[0].set_ylabel(f"'{task}'", fontsize=11)
+                row[1].imshow(_coloured(image, truth, truth))
+                row[2 + n].imshow(_coloured(image, truth, predicted))
+                row[2 + n].set_xlabel(f'{right:.0f} %', fontsize=9)
+    return figure
+
+
+@torch.no_grad()
+def _predict(folder: Path, number: int) -> Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The first validation images, their labels and the predicted ones."""
+    cfg, model = _load(folder)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        dataset = DATASETS.build(deepcopy(cfg.val_dataloader.dataset))
+        packed = [dataset[index] for index in range(number)]
+        samples = model.test_step(pseudo_collate(packed))
+    return [
+        (
+            of['inputs'].permute(1, 2, 0).numpy(),
+            sample.gt_sem_seg.data[0].numpy(),
+            sample.pred_sem_seg.data[0].numpy(),
+        )
+        for of, sample in zip(packed, samples, strict=True)
+    ]
+
+
+def _coloured(image: np.ndarray, truth: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Objects in their labels' colours; the rest pale, keys a little stronger."""
+    pale = (255 - (255 - image.astype(int)) // 6).astype(np.uint8)
+    objects = truth != IGNORED
+    pale[objects] = np.array(PALETTE, np.uint8)[labels[objects]]
+    return pale

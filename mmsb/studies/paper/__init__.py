@@ -1,0 +1,1 @@
+"""The paper's tables: networks, printed numbers, counts."""

@@ -1,0 +1,1 @@
+"""The ground floor: every other module may import it; it imports none."""

@@ -1,0 +1,59 @@
+"""The table over seeds, beside numpy; the figures that are printed elsewhere."""
+
+import json
+
+import numpy as np
+
+from mmsb.analysis.reports.seeds import seed_table
+from tests.conftest import ROOT
+
+
+def rows_of(runs):
+    """The cells of each row, by config and validation."""
+    lines = [line for line in seed_table(runs).splitlines() if line.startswith('|')]
+    head, _, *rows = ([cell.strip() for cell in line.strip('|').split('|')] for line in lines)
+    return {(row[0], row[2]): dict(zip(head, row, strict=True)) for row in rows}
+
+
+def test_errors_of_a_classifier():
+    top1 = [76.02, 75.79, 77.4]
+    runs = [
+        dict(config='configs/c.py', seed=s, last={'accuracy/top1': v, 'accuracy/top5': 95.0})
+        for s, v in enumerate(top1)
+    ]
+    row = rows_of(runs)['c', 'last']
+    assert row['Top-1 error (%)'] == f'{100 - np.mean(top1):.2f} ± {np.std(top1, ddof=1):.2f}'
+    assert row['Top-5 error (%)'] == '5.00 ± 0.00'
+    assert row['seeds'] == '3'
+
+
+def test_one_seed_has_no_deviation():
+    runs = [dict(config='c.py', seed=0, last={'coco/bbox_mAP': 0.3125, 'mIoU': 40.0})]
+    assert rows_of(runs) == {
+        ('c', 'last'): dict(
+            config='c', seeds='1', validation='last', bbox_mAP='0.312', mIoU='40.00'
+        )
+    }
+
+
+def test_configs_of_different_metrics_and_paths():
+    runs = [
+        dict(config='x/a.py', seed=0, last={'m/p': 0.5}, best={'m/p': 0.75}),
+        dict(config='b.py', seed=0, last={'q': 0.25}, best={'q': 0.25}),
+        dict(config='/home/x/a.py', seed=1, last={'m/p': 0.25}, best={'m/p': 0.25}),
+    ]
+    rows = rows_of(runs)
+    assert list(rows) == [('a', 'last'), ('a', 'best'), ('b', 'last'), ('b', 'best')]
+    assert rows['a', 'best']['p'] == '0.500 ± 0.354'  # 0.5 / sqrt(2)
+    assert rows['a', 'best']['q'] == rows['b', 'last']['p'] == '–'
+
+
+def test_figures_in_the_page_are_the_measured_ones():
+    text = (ROOT / 'benchmarks/README.md').read_text()
+    runs = json.loads((ROOT / 'benchmarks/results/mini_coco.json').read_text())['runs']
+    rows = rows_of(runs)
+    assert {row['seeds'] for row in rows.values()} == {'3'}
+    for config, name in (('r18', 'ResNet-18'), ('sb_r18', 'SB-ResNet-18')):
+        row = rows[f'faster_rcnn_{config}_fpn_mini_coco', 'last']
+        cells = [row[f'bbox_mAP{suffix}'] for suffix in ('', '_50', '_75')]
+        assert f'| {name} | {" | ".join(cells)} |' in text
