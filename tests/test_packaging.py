@@ -128,7 +128,9 @@ def test_editable_installation_links_mim(source):
         "names = runpy.run_path('setup.py'); d = Distribution(dict(packages=['mmsb'])); "
         "c = names['BuildWithMim'](d); c.editable_mode = True; c.ensure_finalized(); c.run()"
     )
-    subprocess.run([sys.executable, '-c', code], cwd=source, check=True, capture_output=True)
+    *_, target = shlex.split(readme.command('install'))
+    folder = source / target
+    subprocess.run([sys.executable, '-c', code], cwd=folder, check=True, capture_output=True)
     mim = source / 'mmsb' / '.mim'
     assert (mim / 'configs').is_symlink()
     assert (mim / 'configs/faster_rcnn_sb_r50_fpn_1x_coco.py').is_file()
@@ -143,27 +145,17 @@ def test_the_stack_is_not_required():
 
 
 @pytest.mark.parametrize(
-    'name',
+    'command',
     [
-        'install',
-        'install onedl',
-        'install openmmlab',
-        'install deploy',
-        'install visualization',
+        readme.command('install onedl'),
+        readme.command('install openmmlab'),
+        readme.command('install deploy'),
+        readme.command('install visualization'),
     ],
 )
-def test_readmes_installations_name_extras_that_exist(name):
-    commands = dict(
-        install=readme.command('install'),
-        **{'install onedl': readme.command('install onedl')},
-        **{'install openmmlab': readme.command('install openmmlab')},
-        **{'install deploy': readme.command('install deploy')},
-        **{'install visualization': readme.command('install visualization')},
-    )
-    *_, target = shlex.split(commands[name])
+def test_readmes_installations_name_extras_that_exist(command):
+    *_, target = shlex.split(command)
     extra = target.removeprefix('.').strip('[]')
-    if not extra:
-        return
     provided = [
         Requirement(line) for line in metadata.requires('mmsb') if f"extra == '{extra}'" in line
         or f'extra == "{extra}"' in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def _block(block: Bottleneck, before: torch.Size, after: torch.Size) -> tuple[li
     channels = block.conv3.out_channels
 
     def conv(layer: nn.Conv2d, inputs: int, outputs: int, pixels_in: int, pixels_out: int) -> Work:
-        macs = pixels_out * inputs * outputs * layer.kernel_size[0] * layer.kernel_size[1]
+        macs = pixels_out * inputs // layer.groups * outputs * math.prod(layer.kernel_size)
         return Work(macs, pixels_in * inputs + pixels_out * outputs)
 
     def touch(numbers: int) -> Work:  # in place: read and written

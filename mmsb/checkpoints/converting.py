@@ -25,6 +25,7 @@ from torch import Tensor
 
 from mmsb.checkpoints.publishing import save_checkpoint
 from mmsb.models import SBResNet, SBResNet_CIFAR
+from mmsb.models.backbones.sb_resnet import Bottleneck
 from mmsb.models.growing import mmdet_names
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import load_checkpoint_file
@@ -213,12 +214,19 @@ def _arguments(state: dict[str, Tensor]) -> tuple[type[SBResNet], dict]:
     """The class and the arguments that are not the default."""
     deep = 'stem.0.weight' in state
     first, last = ('stem.0.weight', 'stem.6.weight') if deep else ('conv1.weight',) * 2
-    channels, base_channels = len(state[last]), len(state['layer1.0.conv1.weight'])
+    channels, width = len(state[last]), len(state['layer1.0.conv1.weight'])
+    base_channels, groups = width, 1
+    if 'layer1.0.conv3.weight' in state:
+        base_channels = len(state['layer1.0.conv3.weight']) // Bottleneck.expansion
+        # maps beside conv1 widen its input
+        groups = max(1, width // state['layer1.0.conv2.weight'].shape[1])
     kind = SBResNet_CIFAR if not deep and state[first].shape[-1] == 3 else SBResNet
     args = dict(
         depth=_depth(state, kind),
         in_channels=state[first].shape[1],
         base_channels=base_channels,
+        groups=groups,
+        base_width=width // groups * 64 // base_channels,
         stem_channels=None if channels == base_channels else channels,
         deep_stem=deep,
         avg_down='layer2.0.downsample.2.weight' in state,

@@ -260,4 +260,4 @@ def test_a_fused_network_is_cast_rather_than_autocast():
         'ResNet-50', Setting(batch=1, shape=(32, 32), dtype='bf16', fuse=True), 'cpu'
     )
     assert side.work.model.fc.weight.dtype == side.images.dtype == torch.bfloat16
-    assert side.step()['inference'] > 0
+    assert side.step().keys() == {'inference'}

@@ -96,6 +96,8 @@ def timm_model(name):
 SOURCES = {
     'torchvision resnet50': torchvision.models.resnet50,
     'torchvision resnet18': torchvision.models.resnet18,
+    'torchvision resnext50': torchvision.models.resnext50_32x4d,
+    'torchvision wide_resnet50': torchvision.models.wide_resnet50_2,
     'timm resnet50': lambda: timm_model('resnet50'),
     'timm resnet50d': lambda: timm_model('resnet50d'),
     'timm resnet18d': lambda: timm_model('resnet18d'),
@@ -136,6 +138,7 @@ def test_to_mmsb_and_back(tmp_path, source):
     dict(depth=34, base_channels=16, spatial_bias=dict(size=6, stages=(True, False, True, True))),
     dict(depth=50, base_channels=8, in_channels=4, stem_channels=24,
          spatial_bias=dict(position='conv1', num_channels=2, kernel_size=5, size=(3, 4, 5, 6))),
+    dict(depth=50, base_channels=8, groups=4, base_width=32, spatial_bias=dict(size=6)),
     dict(kind=SBResNet_CIFAR, depth=38),
 ])  # fmt: skip
 def test_mmsb_to_release_and_back(tmp_path, kwargs):
@@ -256,8 +259,9 @@ def spatial():
     (lambda: SBResNet(50, plugins=[dict(cfg=dict(type='ContextBlock', ratio=1 / 4),
                                         position='after_conv3')], spatial_bias=None,
                       base_channels=8).state_dict(), 'mmsb', r'has layer1\.0\.context_block'),
-    (torchvision.models.resnext50_32x4d, 'mmsb', r'layer1\.0\.conv2\.weight is \(128, 4, 3, 3\)'),
-    (torchvision.models.wide_resnet50_2, 'mmsb', r'layer1\.0\.conv3\.weight is'),
+    (lambda: {**torchvision.models.resnext50_32x4d().state_dict(),  # groups as RegNet's
+              'layer2.0.conv2.weight': torch.ones(256, 4, 3, 3)}, 'mmsb',
+     r'layer2\.0\.conv2\.weight is \(256, 4, 3, 3\)'),
     (torchvision.models.mobilenet_v2, 'mmsb', 'is no ResNet of ours: it lacks'),
     (lambda: {k: v for k, v in plain().items() if 'layer4.1' not in k}, 'mmsb',
      r'its stages have \(2, 2, 2, 1\) basic blocks'),

@@ -1,6 +1,7 @@
 """Every config: loads, builds, and differs from its baseline and from mmdet's only as meant."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -81,6 +82,14 @@ def test_loads_and_builds(path):
         for registry, parts in kinds.items():
             for part in [parts] if isinstance(parts, dict) else parts:
                 assert getattr(registries, registry).get(part['type']), part['type']
+
+
+def test_no_two_configs_are_the_same():
+    names = {}
+    for path in CONFIGS:
+        names.setdefault(json.dumps(flat(load(path)), default=str, sort_keys=True), []).append(path)
+    assert len(names) > 100
+    assert [same for same in names.values() if len(same) > 1] == []
 
 
 def baseline_of(path: str) -> Path:

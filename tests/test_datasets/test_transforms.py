@@ -1,10 +1,10 @@
-"""mmsb.LoadAnnotations: what mmseg's gives, or a line that names the segmentation map."""
+"""Loading: what the toolboxes' transforms give, or a line that names the file."""
 
 import cv2
 import numpy as np
 import pytest
 
-from mmsb.datasets.transforms import LoadAnnotations
+from mmsb.datasets.transforms import LoadAnnotations, LoadImageFromFile
 from mmsb.utils.errors import UserError
 
 SIZE = (20, 30)
@@ -116,3 +116,18 @@ def test_mistakes_in_the_config_are_not_the_files(tmp_path):
         LoadAnnotations(reduce_zero_label=True)(
             dict(seg_map_path=path, reduce_zero_label=False, seg_fields=[])
         )
+
+
+def test_only_corrupt_images_are_skipped(tmp_path):
+    """One that is missing is a mistake in the data set, whatever is skipped."""
+    path = tmp_path / 'image.jpg'
+    skips = LoadImageFromFile(skip_corrupt=True)
+    for load in (skips, LoadImageFromFile()):
+        with pytest.raises(UserError, match=r'image .*image\.jpg cannot be read'):
+            load(dict(img_path=str(path)))
+    path.write_bytes(b'not a picture')
+    assert skips(dict(img_path=str(path))) is None and skips.num_skipped == 1
+    with pytest.raises(UserError, match=r'image .*image\.jpg cannot be read'):
+        LoadImageFromFile()(dict(img_path=str(path)))
+    cv2.imwrite(str(path), labels(7))
+    assert skips(dict(img_path=str(path)))['img'].shape == (*SIZE, 3)

@@ -133,6 +133,7 @@ def test_the_backbone_in_every_format(tiny, tmp_path, format):
 
 
 BLOCKS = dict(
+    x50=dict(depth=50, base_channels=2, groups=2),
     maximum=dict(spatial_bias=dict(pooling='max')),
     bat=dict(
         plugins=[dict(cfg=dict(type='mmsb.BATBlock', size=3), position='after_block')],
@@ -149,7 +150,7 @@ BLOCKS = dict(
 )
 
 
-@pytest.mark.parametrize('name', ['maximum', 'ge'])
+@pytest.mark.parametrize('name', ['maximum', 'ge', 'x50'])
 def test_blocks_that_pool_otherwise(tiny, tmp_path, name):
     """Also at the size where gather-excite takes a shortcut: 64 is 8 in the second stage."""
     pytest.importorskip('mmpretrain')

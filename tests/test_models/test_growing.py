@@ -60,7 +60,8 @@ def terminal(tmp_path):
     dict(depth=50, spatial_bias=dict(size=4, position='conv1')),
     dict(depth=50, spatial_bias=dict(size=4, stages=(True,) * 4, num_channels=5)),
     dict(depth=50, deep_stem=True, avg_down=True),
-], ids=['r50', 'r18', 'conv1', 'stage 4', 'v1d'])  # fmt: skip
+    dict(depth=50, groups=4, base_width=32),
+], ids=['r50', 'r18', 'conv1', 'stage 4', 'v1d', 'x50'])  # fmt: skip
 def test_function_is_preserved(kwargs):
     plain = plain_weights(**{k: v for k, v in kwargs.items() if k != 'spatial_bias'})
     grown = build(**kwargs)
@@ -133,6 +134,14 @@ def test_layouts_of_the_libraries(library, depth, variant, tmp_path):
         for our, their in zip(ours, features_of(plain, x), strict=True):
             assert their.std() > 0.1  # not a network that says nothing
             torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-5 * their.abs().max())
+
+
+@pytest.mark.parametrize('library', ['timm', 'mmpretrain'])
+def test_renamed_keys_load_strictly(library):
+    """No key of the library's own names is left beside ours."""
+    state = of_library(library, 18, 'd').state_dict()
+    state = {key: value for key, value in state.items() if not key.startswith('fc.')}
+    SBResNet(18, deep_stem=True, avg_down=True).load_state_dict(state, strict=True)
 
 
 def test_torchvision_address(tmp_path, monkeypatch):
@@ -248,8 +257,11 @@ def test_what_the_terminal_says(terminal):
     assert "the outputs are the plain network's" in messages(three, plain)
 
     assert messages(build(), build().state_dict()) == ''
-    said = messages(build(norm_eval=True), build().state_dict())
-    assert 'unless freeze_spatial_bias=True' in said and said.count('\n') == 1
+    for held in (dict(norm_eval=True), dict(frozen_stages=1)):
+        said = messages(build(**held), build().state_dict())
+        assert 'unless freeze_spatial_bias=True' in said and said.count('\n') == 1
+        assert messages(build(**held, freeze_spatial_bias=True), build().state_dict()) == ''
+    assert messages(build(frozen_stages=0), build().state_dict()) == ''
     wrapped = nn.ModuleDict(dict(backbone=build()))  # a backbone's own weights as load_from
     assert 'holds nothing for it' in messages(wrapped, plain)
 

@@ -11,7 +11,8 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmsb.models import SBResNet, SpatialBias
+from mmsb.analysis.counting import count as count_operations
+from mmsb.models import SBResNet, SpatialBias, fuse_spatial_bias
 from mmsb.models.backbones.sb_resnet import BasicBlock, Bottleneck, ResidualBlock
 from mmsb.utils.errors import UserError
 
@@ -182,6 +183,105 @@ class TestThePlainResNet:
         torch.testing.assert_close(model(x)[-1].mean(dim=(2, 3)), reference(x))
 
 
+# SBResNet's arguments, and torchvision's network of the same name.
+RESNEXTS = {
+    'resnext50_32x4d': dict(depth=50, groups=32, base_width=4),
+    'resnext101_32x8d': dict(depth=101, groups=32, base_width=8),
+    'wide_resnet50_2': dict(depth=50, base_width=128),
+}
+
+
+def with_statistics(model):
+    """In eval mode, with norms that say something."""
+    torch.manual_seed(0)
+    for name, tensor in model.state_dict().items():
+        if name.endswith('running_var'):
+            tensor.uniform_(0.5, 2)
+        elif tensor.ndim == 1:
+            tensor.normal_(mean=float('weight' in name), std=0.1)
+    model.eval()  # mmdet's returns None
+    return model
+
+
+class TestResNeXt:
+    @pytest.mark.parametrize('name', RESNEXTS)
+    def test_equals_torchvision(self, name):
+        reference = with_statistics(importlib.import_module('torchvision').models.get_model(name))
+        reference.fc = nn.Identity()
+        model = SBResNet(**RESNEXTS[name], spatial_bias=None).eval()
+        assert list(model.state_dict()) == list(reference.state_dict())
+        model.load_state_dict(reference.state_dict())
+        x = torch.randn(1, 3, 65, 48)
+        stages = nn.Sequential(*list(reference.children())[:-2])  # without pooling
+        assert torch.equal(model(x)[-1], stages(x))
+
+    @pytest.mark.parametrize('dcn', [None, dict(type='DCNv2', deform_groups=1)])
+    def test_equals_mmdets(self, dcn):
+        pytest.importorskip('mmdet')
+        from mmdet.models.backbones import ResNeXt
+
+        kwargs = dict(
+            depth=50, groups=32, base_width=4, dcn=dcn, stage_with_dcn=(False, True, True, True)
+        )
+        reference = with_statistics(ResNeXt(**kwargs))
+        model = SBResNet(**kwargs, spatial_bias=None).eval()
+        assert list(model.state_dict()) == list(reference.state_dict())
+        model.load_state_dict(reference.state_dict())
+        x = torch.randn(1, 3, 61, 75)
+        for ours, theirs in zip(model(x), reference(x), strict=True):
+            assert torch.equal(ours, theirs)
+
+    @pytest.mark.parametrize('name', RESNEXTS)
+    def test_counts_are_torchvisions(self, name):
+        with torch.device('meta'):
+            reference = importlib.import_module('torchvision').models.get_model(name)
+            image, model = torch.empty(1, 3, 64, 96), SBResNet(**RESNEXTS[name], spatial_bias=None)
+        counted, head = count_operations(reference, image), reference.fc.weight.numel()
+        assert with_head(model) == counted.params
+        assert count_operations(model, image).macs == counted.macs - head
+
+    def test_spatial_bias_is_that_of_its_width(self):
+        with torch.device('meta'):
+            model = SBResNet(groups=32, base_width=4)
+        for name in model.res_layers[:3]:
+            for block in getattr(model, name):
+                width = block.conv1.out_channels
+                assert width == block.conv3.out_channels // 2
+                assert block.conv2.weight.shape == (width, width // 32, 3, 3)
+                assert block.spatial_bias.reduction.conv.in_channels == width
+                assert block.conv3.in_channels == block.bn2.num_features == width + 3
+
+    def test_other_base_channels_keep_the_proportion(self):
+        block = small(groups=2, base_width=16).layer2[0]
+        assert block.conv2.weight.shape == (16 * 16 // 64 * 2, 16 * 16 // 64, 3, 3)
+
+    def test_layers_may_be_an_instances_or_the_classs(self):
+        class Instance(Bottleneck):
+            def layers(self, channels, stride, dilation, style):
+                return [(channels + self.groups, 1, 1, 1), (channels, 3, stride, 1),
+                        (channels * 4, 1, 1, 1)]  # fmt: skip
+
+        class Static(Bottleneck):
+            @staticmethod
+            def layers(channels, stride, dilation, style):
+                return [(channels, 1, 1, 1), (channels * 4, 3, stride, dilation)]
+
+        plugin = dict(cfg=dict(type='ContextBlock', ratio=1 / 4), position='after_conv2')
+        for block, first, last in ((Instance, 9, 'conv3'), (Static, 8, 'conv2')):
+
+            class Network(SBResNet):
+                arch_settings = {50: (block, (1, 1, 1, 1))}
+
+            position = dict(size=4, position='conv1')
+            model = Network(base_channels=8, spatial_bias=position, plugins=[plugin])
+            stage = model.layer1[0]
+            assert stage.conv1.out_channels == first and hasattr(stage, last)
+            assert hasattr(stage, 'context_block')
+            assert model.eval()(torch.rand(1, 3, 64, 64))[-1].shape == (1, 256, 2, 2)
+            with pytest.raises(UserError, match='the position of a plugin'):
+                Network(base_channels=8, plugins=[dict(plugin, position='after_conv4')])
+
+
 class TestShapes:
     @pytest.mark.parametrize('size', [(64, 64), (33, 97), (160, 40), (32, 32), (64, 224)])
     @pytest.mark.parametrize('batch', [1, 3])
@@ -277,6 +377,17 @@ class TestTraining:
         model = small()
         model.init_weights()
         assert (model.layer1[0].last_norm.weight == 1).all()
+
+    def test_zero_init_residual_leaves_pretrained_weights(self, tmp_path):
+        weights = small().state_dict()
+        for block in ('layer1.0', 'layer4.2'):
+            weights[f'{block}.bn3.weight'].uniform_(0.5, 1)
+        torch.save(weights, tmp_path / 'weights.pth')
+        init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.pth'))
+        model = small(zero_init_residual=True, init_cfg=init_cfg)
+        model.init_weights()
+        assert torch.equal(model.layer4[2].bn3.weight, weights['layer4.2.bn3.weight'])
+        assert torch.equal(model.layer1[0].bn3.weight, weights['layer1.0.bn3.weight'])
 
     def test_init_weights_is_the_authors(self):
         model = SBResNet()
@@ -378,8 +489,7 @@ class TestRuntimes:
             out = model(torch.rand(2, 3, 64, 64))[-1]
         out.float().sum().backward()
         assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
-        reference = small().train()(torch.rand(2, 3, 64, 64))[-1]
-        assert out.dtype == torch.bfloat16 or out.dtype == reference.dtype
+        assert out.dtype == torch.bfloat16
 
     def test_bfloat16_is_near_float64(self):
         x = torch.rand(2, 3, 64, 64)
@@ -411,6 +521,20 @@ class TestRuntimes:
         program = torch.export.export(model, (x,))
         for out, reference in zip(program.module()(x), model(x), strict=True):
             torch.testing.assert_close(out, reference)
+
+    @pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
+    @pytest.mark.parametrize('fuse', [False, True])
+    def test_a_traced_network_may_be_cast(self, dtype, fuse):
+        model = small().eval()
+        if fuse:
+            fuse_spatial_bias(model)
+        x = torch.rand(1, 3, 64, 96)
+        with torch.no_grad():
+            traced = torch.jit.trace(model, x).to(dtype)
+            expected = model.to(dtype)(x.to(dtype))
+            for out, reference in zip(traced(x.to(dtype)), expected, strict=True):
+                assert out.dtype == dtype
+                torch.testing.assert_close(out, reference)
 
     def test_pickle_and_copy(self):
         model = small().eval()
@@ -444,6 +568,11 @@ class TestBadInput:
             (dict(strides=(1, 2)), 'strides'),
             (dict(norm_cfg=dict(type='GN', num_groups=4)), 'treats each channel alone'),
             (dict(depth=18, dcn=dict(type='DCN')), 'dcn needs a bottleneck'),
+            (dict(depth=18, groups=2), 'groups and base_width need a bottleneck (depth 50,'),
+            (dict(depth=34, base_width=128), 'groups and base_width need a bottleneck'),
+            (dict(groups=2, spatial_bias=dict(position='conv1')), "give position='conv2' or gr"),
+            (dict(groups=32, base_width=4), 'groups=32 and base_width=4 leave no channels of 8'),
+            (dict(groups=0), 'groups=0 and base_width=64 leave no channels'),
             (dict(plugins=[dict(cfg=dict(type='ContextBlock'), position='after_conv4')]),
              'the position of a plugin'),
         ],

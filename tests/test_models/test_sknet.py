@@ -92,6 +92,7 @@ def test_frozen_and_norm_eval():
         (lambda: small(fusion='add', num_channels=1), "fusion'] is 'add'; give one of 'concat'"),
         (lambda: small(norm='BN'), "norm'] is 'BN'; give one of 'maps', 'all', 'none'"),
         (lambda: SKNet(dcn=dict(type='DCN')), 'SKNet has no plain 3x3 convolution for dcn'),
+        (lambda: SBSKNet(base_width=8), 'SBSKNet takes its width from base_channels alone'),
         (lambda: small(norm='all').load_state_dict(SKNet(**SMALL).state_dict(), strict=False),
          'plain weights do not keep their function'),
     ],

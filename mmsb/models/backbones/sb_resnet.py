@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from mmsb.models.growing import grow_state_dict, starts_with_spatial_bias
+from mmsb.models.kernels import blocks
 from mmsb.models.layers import SpatialBias
 from mmsb.registry import register_model
 from mmsb.utils.errors import UserError
@@ -57,6 +58,13 @@ class ResidualBlock(BaseModule):
         plugins (Sequence[dict]): This block's plugins. Defaults to ().
         drop_path_rate (float): Stochastic depth rate. Defaults to 0.
         with_cp (bool): Gradient checkpointing. Defaults to False.
+        groups (int): Groups of a bottleneck's 3x3 convolution (ResNeXt). Defaults to 1.
+        base_width (int): Channels of each group if ``channels`` is 64; torchvision's
+            ``width_per_group``. Bottlenecks only. Defaults to 64.
+
+    Raises:
+        UserError: ``groups`` or ``base_width`` does not suit the block; a plugin names a
+            position that the block lacks.
     """
 
     expansion: int
@@ -84,11 +92,19 @@ class ResidualBlock(BaseModule):
         plugins: Sequence[dict] = (),
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
+        groups: int = 1,
+        base_width: int = 64,
     ):
         super().__init__()
+        self.groups = groups
+        self.base_width = base_width
         layers = self.layers(channels, stride, dilation, style)
         self.num_layers = len(layers)
+        positions = [*(f'after_conv{i + 1}' for i in range(self.num_layers)), 'after_block']
+        for plugin in plugins:
+            _check_choice('the position of a plugin', plugin.get('position'), positions)
         self.with_cp = with_cp
+        self.kernels = True
         self.spatial_bias_at = 0  # 1-based, as the layers' names; 0 is nowhere
         # the widened norm keeps the features' statistics while it gathers the maps'
         self.norm_apart = False
@@ -102,12 +118,17 @@ class ResidualBlock(BaseModule):
             self.fusion = spatial_bias.pop('fusion', 'concat')
 
         self.norm_names, self.plugin_names = [], []
-        width = in_channels
+        width, num_maps = in_channels, 0
         for i, (out_channels, kernel_size, stride, dilation) in enumerate(layers, 1):
             cfg = conv_cfg
             if kernel_size == 3 and dcn is not None:
                 dcn = dict(dcn)
                 cfg = conv_cfg if dcn.pop('fallback_on_stride', False) and stride > 1 else dcn
+            if num_maps and kernel_size == 3 and groups > 1:
+                raise UserError(
+                    f"spatial_bias['position'] 'conv1' would add maps to one of {groups} groups of "
+                    "the 3x3 convolution; give position='conv2' or groups=1"
+                )
             shape = (width, out_channels, kernel_size, stride, dilation)
             self.add_module(f'conv{i}', self._make_conv(cfg, norm_cfg, *shape))
             num_maps = 0
@@ -133,9 +154,8 @@ class ResidualBlock(BaseModule):
         self.downsample = downsample
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
 
-    @staticmethod
     def layers(
-        channels: int, stride: int, dilation: int, style: str
+        self, channels: int, stride: int, dilation: int, style: str
     ) -> list[tuple[int, int, int, int]]:
         """The block's convolutions: (out_channels, kernel_size, stride, dilation) of each."""
         raise NotImplementedError
@@ -156,6 +176,7 @@ class ResidualBlock(BaseModule):
             stride=stride,
             padding=dilation if kernel_size == 3 else 0,
             dilation=dilation,
+            groups=self.groups if kernel_size == 3 else 1,
             bias=False,
         )
 
@@ -243,6 +264,8 @@ class ResidualBlock(BaseModule):
     def _forward(self, x: Tensor) -> Tensor:
         if self.fused_forward is not None and (out := self.fused_forward(self, x)) is not None:
             return out
+        if self.kernels and (out := blocks.forward(self, x)) is not None:
+            return out
         out = x
         for i in range(1, self.num_layers + 1):
             y = getattr(self, f'conv{i}')(out)
@@ -313,8 +336,9 @@ class BasicBlock(ResidualBlock):
 
     expansion = 1
 
-    @staticmethod
-    def layers(channels, stride, dilation, style):
+    def layers(self, channels, stride, dilation, style):
+        if (self.groups, self.base_width) != (1, 64):
+            raise UserError('groups and base_width need a bottleneck (depth 50, 101 or 152)')
         return [(channels, 3, stride, dilation), (channels, 3, 1, 1)]
 
     @staticmethod
@@ -327,10 +351,15 @@ class Bottleneck(ResidualBlock):
 
     expansion = 4
 
-    @staticmethod
-    def layers(channels, stride, dilation, style):
+    def layers(self, channels, stride, dilation, style):
         s1, s2 = (1, stride) if style == 'pytorch' else (stride, 1)
-        return [(channels, 1, s1, 1), (channels, 3, s2, dilation), (channels * 4, 1, 1, 1)]
+        width = channels * self.base_width // 64 * self.groups
+        if width < 1:
+            raise UserError(
+                f'groups={self.groups} and base_width={self.base_width} leave no channels of '
+                f'{channels}; give larger ones'
+            )
+        return [(width, 1, s1, 1), (width, 3, s2, dilation), (channels * 4, 1, 1, 1)]
 
     @staticmethod
     def spatial_bias_layer(position):
@@ -375,6 +404,10 @@ class SBResNet(BaseModule):
         stem_channels (int, optional): Channels of the stem. Defaults to None,
             ``base_channels``.
         base_channels (int): Base channels of the first stage. Defaults to 64.
+        groups (int): Groups of the bottlenecks' 3x3 convolutions. Defaults to 1.
+        base_width (int): Channels of each group in the first stage if ``base_channels`` is 64, in
+            proportion otherwise; torchvision's ``width_per_group``. ``groups=32, base_width=4``
+            is SB-ResNeXt 32x4d, ``base_width=128`` Wide SB-ResNet-2. Defaults to 64.
         num_stages (int): Stages, 1 to 4. Defaults to 4.
         strides (Sequence[int]): Stride of each stage. Defaults to (1, 2, 2, 2).
         dilations (Sequence[int]): Dilation of each stage. Defaults to (1, 1, 1, 1).
@@ -415,7 +448,8 @@ class SBResNet(BaseModule):
 
     Raises:
         UserError: An argument or a key of ``spatial_bias`` is not among those above; a plugin
-            names a position or a block that does not exist.
+            names a position or a block that does not exist; ``groups`` or ``base_width`` with
+            basic blocks, or ``groups`` with maps beside conv1.
 
     Example:
         >>> import torch
@@ -466,6 +500,8 @@ class SBResNet(BaseModule):
         zero_init_residual: bool = False,
         drop_path_rate: float = 0.0,
         init_cfg: dict | list | None = None,
+        groups: int = 1,
+        base_width: int = 64,
     ):
         if init_cfg is None:
             init_cfg = [
@@ -487,6 +523,7 @@ class SBResNet(BaseModule):
             _check_length('stage_with_dcn', stage_with_dcn, num_stages)
             importlib.import_module('mmcv.ops')  # registers them
 
+        self.kernels = True
         self.depth = depth
         self.num_stages = num_stages
         self.out_indices = tuple(out_indices)
@@ -507,7 +544,7 @@ class SBResNet(BaseModule):
         if freeze_spatial_bias is None:
             freeze_spatial_bias = any(stage_bias) and starts_with_spatial_bias(init_cfg)
         self.freeze_spatial_bias = freeze_spatial_bias
-        block_plugins = _plugins_of_blocks(plugins, self.stage_blocks, block)
+        block_plugins = _plugins_of_blocks(plugins, self.stage_blocks)
         drop_rates = torch.linspace(0, drop_path_rate, sum(stage_blocks), device='cpu').tolist()
 
         width = base_channels if stem_channels is None else stem_channels
@@ -535,7 +572,8 @@ class SBResNet(BaseModule):
                         plugins=block_plugins[i][j],
                         drop_path_rate=drop_rates.pop(0),
                         with_cp=with_cp,
-                        **self._block_options(),
+                        groups=groups,
+                        base_width=base_width,
                     )
                 )
                 width = channels * block.expansion
@@ -543,10 +581,6 @@ class SBResNet(BaseModule):
             self.res_layers.append(f'layer{i + 1}')
         self.feat_dim = width
         self._freeze_stages()
-
-    def _block_options(self) -> dict:
-        """Further arguments of every block."""
-        return {}
 
     def _make_stem(self, in_channels: int, channels: int) -> None:
         def conv(*args, **kwargs):
@@ -611,7 +645,12 @@ class SBResNet(BaseModule):
             Features of the stages in ``out_indices``, each (B, C, H / s, W / s) with C =
             base_channels * 2^i * expansion and s = 4, 8, 16, 32 for stage i = 0 to 3.
         """
-        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
+        if self.deep_stem:
+            x = self.stem(x)
+        else:
+            x = self.conv1(x)
+            normalised = blocks.norm_relu(x, self.norm1, self.relu) if self.kernels else None
+            x = self.relu(self.norm1(x)) if normalised is None else normalised
         if self.stem_pool:
             x = self.maxpool(x)
         outs = []
@@ -726,16 +765,13 @@ def _spatial_bias_of_stages(
 
 
 def _plugins_of_blocks(
-    plugins: Sequence[dict] | None, stage_blocks: Sequence[int], block: type[ResidualBlock]
+    plugins: Sequence[dict] | None, stage_blocks: Sequence[int]
 ) -> list[list[list[dict]]]:
     """The plugins of each block of each stage."""
-    num_layers = len(block.layers(1, 1, 1, 'pytorch'))
-    positions = [*(f'after_conv{i + 1}' for i in range(num_layers)), 'after_block']
     of_blocks = [[[] for _ in range(count)] for count in stage_blocks]
     for plugin in plugins or ():
         for key in plugin:
             _check_choice('a key of a plugin', key, ('cfg', 'stages', 'position', 'blocks'))
-        _check_choice('the position of a plugin', plugin.get('position'), positions)
         stages = plugin.get('stages')
         if stages is None:
             stages = [True] * len(stage_blocks)

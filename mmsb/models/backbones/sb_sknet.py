@@ -17,7 +17,8 @@ class SKBottleneck(ResidualBlock):
 
     Args:
         groups (int): Groups of the selective kernel's convolutions. Defaults to 32.
-        **kwargs: :class:`ResidualBlock`'s; ``spatial_bias`` also has ``norm``.
+        **kwargs: :class:`ResidualBlock`'s; ``base_width`` has no effect, and ``spatial_bias`` also
+            has ``norm``.
     """
 
     expansion = 2
@@ -29,15 +30,13 @@ class SKBottleneck(ResidualBlock):
     )
 
     def __init__(self, *args, groups: int = 32, spatial_bias: dict | None = None, **kwargs):
-        self.groups = groups
         self.maps_norm = 'maps'
         if spatial_bias is not None:
             spatial_bias = dict(spatial_bias)
             self.maps_norm = spatial_bias.pop('norm')
-        super().__init__(*args, spatial_bias=spatial_bias, **kwargs)
+        super().__init__(*args, groups=groups, spatial_bias=spatial_bias, **kwargs)
 
-    @staticmethod
-    def layers(channels, stride, dilation, style):
+    def layers(self, channels, stride, dilation, style):
         s1, s2 = (1, stride) if style == 'pytorch' else (stride, 1)
         return [(channels, 1, s1, 1), (channels, 3, s2, dilation), (channels * 2, 1, 1, 1)]
 
@@ -98,10 +97,11 @@ class SBSKNet(SBResNet):
         stem_channels (int): Channels of the stem. Defaults to 64.
         base_channels (int): Channels of the first stage's 3x3 convolutions. Defaults to 128,
             32 groups of 4.
-        **kwargs: :class:`SBResNet`'s other arguments, without ``dcn``.
+        **kwargs: :class:`SBResNet`'s other arguments, without ``dcn`` and ``base_width``.
 
     Raises:
-        UserError: As :class:`SBResNet`'s; ``groups`` does not divide the channels; ``dcn``.
+        UserError: As :class:`SBResNet`'s; ``groups`` does not divide the channels; ``dcn``;
+            ``base_width``.
 
     Example:
         >>> import torch
@@ -125,17 +125,16 @@ class SBSKNet(SBResNet):
     ):
         if kwargs.get('dcn') is not None:
             raise UserError(f'{type(self).__name__} has no plain 3x3 convolution for dcn')
-        self.groups = groups  # ahead of super(), which makes the blocks
+        if 'base_width' in kwargs:
+            raise UserError(f'{type(self).__name__} takes its width from base_channels alone')
         super().__init__(
             depth,
             spatial_bias,
             stem_channels=stem_channels,
             base_channels=base_channels,
+            groups=groups,
             **kwargs,
         )
-
-    def _block_options(self):
-        return dict(groups=self.groups)
 
 
 @register_model

@@ -29,7 +29,7 @@ def fits(block: ResidualBlock) -> bool:
     norms = [getattr(block, name) for name in block.norm_names if name]
     fits = (
         all(map(is_folded, convs))
-        and all(conv.padding_mode == 'zeros' and conv.padding != 'same' for conv in convs)
+        and all(conv.padding_mode == 'zeros' for conv in convs)
         and len(norms) == len(convs)
         and all(isinstance(layer, nn.Identity) for layer in (*norms, block.drop_path))
         and not any(block.plugin_names)
@@ -45,7 +45,7 @@ def fits(block: ResidualBlock) -> bool:
         and layer.pool is F.adaptive_avg_pool2d
         and is_folded(conv)
         and conv.stride == (1, 1)
-        and conv.out_channels & (conv.out_channels - 1) == 0
+        and conv.out_channels % 16 == 0
     )
 
 
@@ -57,7 +57,7 @@ def forward(block: ResidualBlock, x: Tensor) -> Tensor | None:
         x: (B, in_channels, H, W).
 
     Returns:
-        The block's output, on a CPU as channels last; None where its operators one by one have to
+        The block's output, channels last; None where its operators one by one have to
         do: on another device, in another type, for gradients, or inside a compiler.
     """
     if (
@@ -73,9 +73,7 @@ def forward(block: ResidualBlock, x: Tensor) -> Tensor | None:
     convolve = _convolution(block.conv1.weight, x, dtype)
     if convolve is None:
         return None
-    x = x.to(dtype)
-    if x.is_cpu:
-        x = x.contiguous(memory_format=torch.channels_last)
+    x = x.to(dtype).contiguous(memory_format=torch.channels_last)
     shortcut = out = x
     for layer in block.downsample or ():
         shortcut = convolve(layer, shortcut, relu=False) if is_folded(layer) else layer(shortcut)

@@ -9,6 +9,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
 from mmsb.models.backbones.sb_resnet import ResidualBlock
+from mmsb.models.kernels.blocks import padded_width
 from mmsb.models.layers import SpatialBias
 from mmsb.utils.errors import UserError
 
@@ -53,11 +54,17 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
     blocks = [module for module in model.modules() if isinstance(module, ResidualBlock)]
     for block in blocks:
         block.split_norm()
+    for norm in model.modules():
+        if isinstance(norm, _BatchNorm) and not norm.affine:  # which mmcv cannot fold
+            norm.weight = nn.Parameter(torch.ones_like(norm.running_var))
+            norm.bias = nn.Parameter(torch.zeros_like(norm.running_mean))
     fuse_conv_bn(model)
     for block in blocks:
         if block.spatial_bias_at and isinstance(block.spatial_bias, SpatialBias):
             block.spatial_bias = FusedSpatialBias(block.spatial_bias, _pad_widened(block))
         block.fused_forward = forward if fits(block) else None
+        if block.conv1.weight.is_cuda:  # as its inputs will be
+            block.to(memory_format=torch.channels_last)
     return model
 
 
@@ -71,15 +78,18 @@ def _pad_widened(block: ResidualBlock) -> int:
     plugged = block.plugin_names[block.spatial_bias_at - 1]
     if not block.norm_split or plugged or type(conv) is not nn.Conv2d or not is_folded(reduction):
         return 0
-    padding = -conv.in_channels % _width_multiple(conv.weight)
+    channels = conv.in_channels - block.spatial_bias.num_channels
+    padding = _width(conv.weight, channels, block.spatial_bias.num_channels) - conv.in_channels
     conv.weight = nn.Parameter(F.pad(conv.weight, (0, 0, 0, 0, 0, padding)))
     conv.in_channels += padding
     return padding
 
 
-def _width_multiple(weight: Tensor) -> int:
-    """Odd channels keep a GPU from its matrix units; a CPU computes 68 faster than 67 or 80."""
-    return 16 if weight.is_cuda else 4
+def _width(weight: Tensor, channels: int, num_maps: int) -> int:
+    """Inputs of conv3 in all; a CPU computes 68 faster than 67 or 80."""
+    if weight.is_cuda:
+        return padded_width(channels, num_maps)
+    return -(-(channels + num_maps) // 4) * 4
 
 
 class FusedSpatialBias(nn.Module):
@@ -123,7 +133,8 @@ class FusedSpatialBias(nn.Module):
         maps = torch.addcmul(self.shift, maps, self.scale).unflatten(2, (self.size, self.size))
         # few channels are upsampled faster so, and concatenated faster to what is so too
         maps = maps.contiguous(memory_format=torch.channels_last)
-        return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False).to(x.dtype)
+        maps = F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False)
+        return maps.type_as(x)  # under autocast; in a trace as x's type is then, not now
 
     def concatenate(self, y: Tensor, x: Tensor) -> Tensor:
         """ReLU of features and maps.
@@ -151,10 +162,6 @@ def _affine(norm: nn.BatchNorm2d | None, ones: Tensor) -> tuple[Tensor, Tensor]:
     """Factor and summand, each (channels, 1), of a batch norm at inference; of none, 1 and 0."""
     if norm is None:
         return ones[:, None], torch.zeros_like(ones)[:, None]
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.affine:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    if norm.affine:
-        shift = shift + norm.bias
+    scale = (norm.running_var + norm.eps).rsqrt() * norm.weight
+    shift = norm.bias - norm.running_mean * scale
     return scale[:, None], shift[:, None]

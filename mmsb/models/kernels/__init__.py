@@ -1,1 +1,1 @@
-"""Spatial bias in Triton and C++: functions of tensors. Importing one needs its compiler."""
+"""Kernels in Triton and C++. Importing one needs its compiler; :mod:`.blocks` does not."""

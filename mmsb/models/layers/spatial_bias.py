@@ -97,5 +97,4 @@ class SpatialBias(BaseModule):
             maps = self.mixing(cells).transpose(1, 2).unflatten(2, (self.size, self.size))
         if self.norm is not None:
             maps = self.norm(maps)
-        # autocast on a CPU upsamples in float32, which would make the features float32 too
-        return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False).to(x.dtype)
+        return F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False)

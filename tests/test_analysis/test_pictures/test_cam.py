@@ -263,7 +263,7 @@ def test_nothing_to_explain():
         lambda: explain(network, inputs, layers, min_score=2.0), 'no detection of score'
     )
     found = explain(network, inputs, layers, 'eigencam', min_score=2.0)  # sees features alone
-    assert found.maps[0] is not None
+    assert_same(found.maps[0], explain(network, inputs, layers, 'eigencam', min_score=0.0).maps[0])
     assert 'no detection' in found.text
     network = build('mmseg', ())
     network.model.decode_head.conv_seg.bias.data[7] = -100
@@ -288,9 +288,12 @@ def test_nothing_to_explain():
 def test_bad_layers(names, message):
     network = build('mmpretrain')
     inputs = make_inputs(network)
+    before = explain(network, inputs, find_layers(network))
     assert_one_line(lambda: explain(network, inputs, find_layers(network, names)), message)
-    again = explain(network, inputs, find_layers(network))  # nothing is left on the network
-    assert again.maps[0] is not None
+    again = explain(network, inputs, find_layers(network))
+    assert_same(again.maps[0], before.maps[0])
+    # nothing is left on the network
+    assert not any(module._forward_hooks for module in network.model.modules())
 
 
 def test_bad_names(monkeypatch):

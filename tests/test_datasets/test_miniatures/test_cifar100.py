@@ -138,10 +138,13 @@ def test_pictures_are_new_each_time(batches):
 
 def test_lazy_data_set_is_read_when_asked(root, build):
     data = build(root, split='test', lazy_init=True)
-    assert data.CLASSES is not None
+    assert not data._fully_initialized
     data.full_init()
+    assert list(data.CLASSES) == list(FINE_NAMES)
     assert len(data) == 2 * len(CLASSES)
-    assert pickle.loads(pickle.dumps(data)).get_data_info(3)['gt_label'] >= 0
+    again, eager = pickle.loads(pickle.dumps(data)), build(root, split='test')
+    labels = [[of.get_data_info(i)['gt_label'] for i in range(len(data))] for of in (again, eager)]
+    assert labels[0] == labels[1] and len(set(labels[0])) == len(CLASSES)
 
 
 def test_toolboxs_own_refuses_the_miniature(root, build):

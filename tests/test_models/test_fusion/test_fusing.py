@@ -32,17 +32,30 @@ def build(cfg):
     model.init_weights()
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.uniform_(norm.bias, -0.5, 0.5)
+            if norm.affine:
+                nn.init.uniform_(norm.weight, 0.5, 1.5)
+                nn.init.uniform_(norm.bias, -0.5, 0.5)
             norm.momentum = None  # the statistics are those of the batches seen
     with torch.no_grad():  # images enough for every norm's variance to be well away from 0
         model(torch.randn(6, 3, 48, 48, dtype=torch.float64))
     return model.eval()
 
 
-@pytest.mark.parametrize('row', ROWS, ids=' '.join)
-def test_fused_equals_unfused(row):
-    model = build(NETWORKS[row])
+X50 = dict(type='SBResNet', depth=50, groups=8, base_width=16)
+CFGS = {' '.join(row): NETWORKS[row] for row in ROWS} | {
+    'x50': X50,
+    'no affine': dict(type='SBResNet', depth=50, norm_cfg=dict(type='BN', affine=False)),
+    # the widened convolution behind a plugin, which knows nothing of its padding
+    'plugin': dict(
+        type='SBResNet',
+        plugins=[dict(cfg=dict(type='ContextBlock', ratio=1 / 4), position='after_conv2')],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', CFGS)
+def test_fused_equals_unfused(name):
+    model = build(CFGS[name])
     fused = fuse_spatial_bias(copy.deepcopy(model))
     image = torch.randn(1, 3, 40, 24, dtype=torch.float64)
     with torch.no_grad():
@@ -68,9 +81,14 @@ def test_fused_again_stays_as_it_is():
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('size', [(7, 9), (33, 50)])  # a map smaller than the grid; odd sizes
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-def test_fused_in_float32(batch, size, memory_format):
+@pytest.mark.parametrize('cfg', [
+    dict(type='SBResNet', depth=50),
+    X50,
+    dict(type='SBResNet', depth=50, conv_cfg=dict(type='Conv2d', padding_mode='replicate')),
+], ids=['r50', 'x50', 'padding'])  # fmt: skip
+def test_fused_in_float32(batch, size, memory_format, cfg):
     stage = dict(num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,))
-    model = build(dict(type='SBResNet', depth=50, **stage))
+    model = build(dict(cfg, **stage))
     image = torch.randn(batch, 3, *size, dtype=torch.float64)
     with torch.no_grad():
         expected = model(image)

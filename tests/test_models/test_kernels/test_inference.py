@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from mmsb.models import SBResNet, fuse_spatial_bias
 from mmsb.models.fusion import block as fused_block
 from mmsb.models.fusion import fusing
+from mmsb.models.kernels.blocks import padded_width
 from tests.test_models.test_fusion.test_fusing import build
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -79,7 +80,7 @@ def test_each_triton_kernel(triton_kernels, shape, dtype, tolerance, memory_form
     upsampled = F.interpolate(maps.double().unflatten(2, (size, size)), hw, mode='bilinear')
     expected = F.pad(torch.cat([features, upsampled], dim=1), (0, 0, 0, 0, 0, 5)).relu()
     assert_near(joined, expected, tolerance)
-    assert joined.is_contiguous(memory_format=memory_format) and joined.dtype == dtype
+    assert joined.is_contiguous(memory_format=torch.channels_last) and joined.dtype == dtype
 
 
 @pytest.mark.parametrize('memory_format', LAYOUTS)
@@ -150,9 +151,9 @@ def test_kernels_equal_the_operators(kernels, num_channels):
 def test_padded_equals_unpadded(monkeypatch):
     model = build(dict(type='SBResNet', depth=50))
     image = torch.randn(1, 3, 40, 24, dtype=torch.float64)
-    monkeypatch.setattr(fusing, '_width_multiple', lambda weight: 16)
+    monkeypatch.setattr(fusing, '_width', lambda weight, *channels: padded_width(*channels))
     padded = fuse_spatial_bias(copy.deepcopy(model))
-    assert [padded.layer1[0].conv3.in_channels, padded.layer3[0].conv3.in_channels] == [80, 272]
+    assert [padded.layer1[0].conv3.in_channels, padded.layer3[0].conv3.in_channels] == [96, 272]
     with torch.no_grad():
         for ours, plain in zip(padded(image), model(image), strict=True):
             torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
@@ -163,6 +164,7 @@ def test_padded_equals_unpadded(monkeypatch):
     [
         (dict(), True),
         (dict(spatial_bias=None), True),
+        (dict(groups=8, base_width=32), True),
         (dict(spatial_bias=dict(pooling='max')), False),
         (dict(spatial_bias=dict(resolution='strided')), False),
         (dict(spatial_bias=dict(fusion='add', num_channels=1)), False),
@@ -177,7 +179,13 @@ def test_padded_equals_unpadded(monkeypatch):
 def test_which_blocks_have_the_fast_way(options, fits):
     model = fuse_spatial_bias(SBResNet(50, base_channels=16, **options).eval())
     assert (model.layer2[0].fused_forward is not None) == fits
-    assert model.layer2[0].fused_forward is None or model(torch.rand(1, 3, 32, 32))  # on a CPU
+    calls = []
+    if fits:
+        forward = model.layer2[0].fused_forward
+        model.layer2[0].fused_forward = lambda *args: calls.append(forward(*args)) or calls[-1]
+    with torch.no_grad():
+        outs = model(torch.rand(1, 3, 64, 64))
+    assert [out.shape for out in calls] == [outs[1].shape] * fits
 
 
 @pytest.fixture
@@ -290,7 +298,10 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA de
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='networks run on the GPU itself')
-@pytest.mark.parametrize('options', [dict(avg_down=True), dict(spatial_bias=None)])
+@pytest.mark.parametrize(
+    'options',
+    [dict(avg_down=True), dict(spatial_bias=None), dict(depth=50, groups=8, base_width=32)],
+)
 def test_a_gpus_way_in_operators_of_a_cpu(monkeypatch, triton_kernels, options):
     def relu(x, weight, bias, *options):
         return F.conv2d(x, weight, bias, *options).relu()
@@ -303,7 +314,7 @@ def test_a_gpus_way_in_operators_of_a_cpu(monkeypatch, triton_kernels, options):
     monkeypatch.setattr(fused_block, '_convolution', lambda *_: fused_block._cudnn)
     monkeypatch.setattr(fused_block, '_kernels', lambda device: triton_kernels)
     stages = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
-    model = build(dict(type='SBResNet', depth=18, base_channels=16, **stages, **options))
+    model = build({**dict(type='SBResNet', depth=18, base_channels=16), **stages, **options})
     image = torch.randn(1, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         expected = model(image)

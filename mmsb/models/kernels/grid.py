@@ -1,0 +1,260 @@
+"""Triton kernels between the pixels and spatial bias's grid of S x S cells, and on the grid.
+
+Pooling and interpolation are linear and separable: P = Ah r Aw' and up(M) = Uh M Uw', with tables of a row a
+cell (S, H) or (S, W). Rows of U sum to one, so upsampled maps are normalised on the grid: with c = U'1 and
+G = U'U, which is tridiagonal along either side,
+    mean = <c, M> / N,  var = (M - mean)' G (M - mean) / N,  norm(up(M)) = up(scale M + shift),
+and with D = U' dz, the gradient of the upsampled maps' norm brought to the grid,
+    dbeta = sum D,  dgamma = <D, M - mean> / std,
+    dM = scale D - scale dbeta / N c - scale / std dgamma / N G (M - mean).
+"""
+
+import triton
+import triton.language as tl
+
+from .norms import relu
+
+
+@triton.jit
+def _table(table, cell, pixel, size, pixels):
+    """Entries (cell, pixel) of a table of a row a cell, zero outside it."""
+    mask = (cell < size) & (pixel < pixels)
+    return tl.load(table + cell * pixels + pixel, mask=mask, other=0.0)
+
+
+@triton.jit(do_not_specialize=['height', 'width', 'size'])
+def pool_kernel(
+    r0, stats, pooled, pool_h, pool_w, height, width, size,
+    R: tl.constexpr, SCALED: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+    BLOCK_S: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Means of relu(scale r0 + shift) over the cells, a plane (image, map) a program.
+
+    pooled (column blocks, B, R, S * S): each block of columns has its own sum. Not SCALED: stats is the shift
+    alone, a folded norm's.
+    """
+    plane = tl.program_id(0).to(tl.int64)
+    s, x = tl.arange(0, BLOCK_S), tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
+    if SCALED:
+        scale = tl.load(stats + 2 * R + plane % R)
+        shift = tl.load(stats + 3 * R + plane % R)
+    else:
+        scale, shift = 1.0, tl.load(stats + plane % R).to(tl.float32)
+    total = tl.zeros([BLOCK_S, BLOCK_W], tl.float32)
+    for top in range(0, height, BLOCK_H):
+        y = top + tl.arange(0, BLOCK_H)
+        mask = (y < height)[:, None] & (x < width)[None, :]
+        at = (plane * height + y[:, None]) * width + x[None, :]
+        v = relu(tl.load(r0 + at, mask=mask, other=0.0).to(tl.float32) * scale + shift)
+        a = _table(pool_h, s[:, None], y[None, :], size, height)
+        total = tl.dot(a, tl.where(mask, v, 0.0), total, input_precision=PRECISION)
+    b = tl.trans(_table(pool_w, s[:, None], x[None, :], size, width))
+    zeros = tl.zeros([BLOCK_S, BLOCK_S], tl.float32)
+    cells = tl.dot(total, b, zeros, input_precision=PRECISION)
+    at = (tl.program_id(1) * tl.num_programs(0) + plane) * size * size
+    at = at + s[:, None] * size + s[None, :]
+    tl.store(pooled + at, cells, mask=(s < size)[:, None] & (s < size)[None, :])
+
+
+@triton.jit(do_not_specialize=['height', 'width', 'size'])
+def pool_backward_kernel(
+    r0, stats, dpooled, pool_h, pool_w, sums, part, dr0, height, width, size,
+    R: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_S: tl.constexpr,
+    APPLY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """With APPLY dr0, the planes' gradient, else part (B * column blocks, 2, R) of their norm's backward."""
+    plane = tl.program_id(0).to(tl.int64)
+    image, r = plane // R, plane % R
+    s, x = tl.arange(0, BLOCK_S), tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
+    mean = tl.load(stats + r)
+    scale, shift = tl.load(stats + 2 * R + r), tl.load(stats + 3 * R + r)
+    by_beta, by_gamma = 0.0, 0.0
+    if APPLY:
+        by_beta, by_gamma = tl.load(sums + r), tl.load(sums + R + r)
+    cell = plane * size * size + s[:, None] * size + s[None, :]
+    cells = tl.load(dpooled + cell, mask=(s < size)[:, None] & (s < size)[None, :], other=0.0)
+    b = _table(pool_w, s[:, None], x[None, :], size, width)
+    columns = tl.zeros([BLOCK_S, BLOCK_W], tl.float32)
+    columns = tl.dot(cells, b, columns, input_precision=PRECISION)
+    sz = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
+    sx = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
+    for top in range(0, height, BLOCK_H):
+        y = top + tl.arange(0, BLOCK_H)
+        mask = (y < height)[:, None] & (x < width)[None, :]
+        at = (plane * height + y[:, None]) * width + x[None, :]
+        v = tl.load(r0 + at, mask=mask, other=0.0).to(tl.float32)
+        a = tl.trans(_table(pool_h, s[:, None], y[None, :], size, height))
+        g = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
+        g = tl.dot(a, columns, g, input_precision=PRECISION)
+        g = tl.where((v * scale + shift > 0) & mask, g, 0.0)
+        if APPLY:
+            tl.store(dr0 + at, scale * g - by_beta - by_gamma * (v - mean), mask=mask)
+        else:
+            sz += g
+            sx += g * (v - mean)
+    if not APPLY:
+        at = (image * tl.num_programs(1) + tl.program_id(1)) * (2 * R) + r
+        tl.store(part + at, tl.sum(sz))
+        tl.store(part + at + R, tl.sum(sx))
+
+
+@triton.jit(do_not_specialize=['columns', 'cells'])
+def mix_kernel(
+    pooled, weight, bias, maps, columns, cells,
+    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr, BACKWARD: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The 1-D convolution whose channels are the cells, maps[k] = sum_t W_t P[k + t] + bias.
+
+    pooled (B, INPUTS, cells), weight (cells, cells, TAPS), maps (B, OUTPUTS, cells), columns B * OUTPUTS.
+    BACKWARD: its gradient, dP[r] = sum_t W_t' dM[r - t].
+    """
+    o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    image, number = n // OUTPUTS, n % OUTPUTS
+    total = tl.zeros([BLOCK_N, BLOCK_O], tl.float32)
+    for tap in tl.static_range(TAPS):
+        source = number - tap if BACKWARD else number + tap
+        real = (n < columns) & (source >= 0) & (source < INPUTS)
+        for start in range(0, cells, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            at = (image * INPUTS + source)[:, None] * cells + k[None, :]
+            p = tl.load(pooled + at, mask=real[:, None] & (k < cells)[None, :], other=0.0)
+            if BACKWARD:
+                at = k[:, None] * (cells * TAPS) + o[None, :] * TAPS + tap
+            else:
+                at = o[None, :] * (cells * TAPS) + k[:, None] * TAPS + tap
+            mask = (k < cells)[:, None] & (o < cells)[None, :]
+            w = tl.load(weight + at, mask=mask, other=0.0).to(tl.float32)
+            total = tl.dot(p, w, total, input_precision=PRECISION)
+    if not BACKWARD:
+        total += tl.load(bias + o, mask=o < cells, other=0.0).to(tl.float32)[None, :]
+    mask = (n < columns)[:, None] & (o < cells)[None, :]
+    tl.store(maps + n[:, None] * cells + o[None, :], total, mask=mask)
+
+
+@triton.jit(do_not_specialize=['columns', 'cells'])
+def mix_weight_kernel(
+    dmaps, pooled, dweight, dbias, columns, cells,
+    INPUTS: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dW_t = sum dM[k]' P[k + t] (cells, cells, TAPS) and dbias = sum dM over images and maps."""
+    o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
+    c = tl.program_id(1) // TAPS * BLOCK_C + tl.arange(0, BLOCK_C)
+    tap = tl.program_id(1) % TAPS
+    total = tl.zeros([BLOCK_O, BLOCK_C], tl.float32)
+    by_bias = tl.zeros([BLOCK_O], tl.float32)
+    for start in range(0, columns, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)
+        image, number = n // MAPS, n % MAPS
+        mask = (n < columns)[None, :] & (o < cells)[:, None]
+        d = tl.load(dmaps + n[None, :] * cells + o[:, None], mask=mask, other=0.0)
+        at = (image * INPUTS + number + tap)[:, None] * cells + c[None, :]
+        mask = (n < columns)[:, None] & (c < cells)[None, :]
+        p = tl.load(pooled + at, mask=mask, other=0.0)
+        total = tl.dot(d, p, total, input_precision=PRECISION)
+        by_bias += tl.sum(d, axis=1)
+    at = o[:, None] * (cells * TAPS) + c[None, :] * TAPS + tap
+    tl.store(dweight + at, total, mask=(o < cells)[:, None] & (c < cells)[None, :])
+    if tl.program_id(1) == 0:
+        tl.store(dbias + o, by_bias, mask=o < cells)
+
+
+@triton.jit
+def _neighbours(maps, mean, gram_h, gram_w, row, cell, ok, size):
+    """G (M - mean) at cells of (image, map) rows; gram (3, S): G's diagonals under, on, over the main."""
+    i, j = cell // size, cell % size
+    at = row[:, None] * (size * size) + cell[None, :]
+    total = tl.zeros([row.shape[0], cell.shape[0]], tl.float32)
+    for a in tl.static_range(3):
+        for b in tl.static_range(3):
+            y, x = i + a - 1, j + b - 1
+            inside = (y >= 0) & (y < size) & (x >= 0) & (x < size)
+            g = tl.load(gram_h + a * size + i, mask=inside, other=0.0)
+            g *= tl.load(gram_w + b * size + j, mask=inside, other=0.0)
+            m = tl.load(maps + at + (a - 1) * size + (b - 1), mask=ok & inside[None, :], other=0.0)
+            total += g[None, :] * (m - mean)
+    return total
+
+
+@triton.jit
+def _shares(sum_h, sum_w, cell, size):
+    """c = U'1 at cells, zero beyond the grid."""
+    ok = cell < size * size
+    share = tl.load(sum_h + cell // size, mask=ok, other=0.0)
+    return share * tl.load(sum_w + cell % size, mask=ok, other=0.0)
+
+
+@triton.jit(do_not_specialize=['batch', 'size', 'area'])
+def grid_moments_kernel(
+    maps, sum_h, sum_w, gram_h, gram_w, part, batch, size, area,
+    MAPS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
+    """part (programs, 2, MAPS): moments over the pixels of BLOCK_N images' upsampled maps."""
+    k, cell = tl.program_id(1), tl.arange(0, BLOCK_S)
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    ok = (n < batch)[:, None] & (cell < size * size)[None, :]
+    row = n * MAPS + k
+    pixels = (tl.minimum(batch - tl.program_id(0) * BLOCK_N, BLOCK_N) * area).to(tl.float32)
+    at = row[:, None] * (size * size) + cell[None, :]
+    m = tl.load(maps + at, mask=ok, other=0.0)
+    mean = tl.sum(tl.sum(m, axis=0) * _shares(sum_h, sum_w, cell, size), axis=0) / pixels
+    near = _neighbours(maps, mean, gram_h, gram_w, row, cell, ok, size)
+    m2 = tl.sum(tl.sum(tl.where(ok, (m - mean) * near, 0.0), axis=0), axis=0)
+    at = tl.program_id(0) * (2 * MAPS) + k
+    tl.store(part + at, mean)
+    tl.store(part + at + MAPS, m2)
+
+
+@triton.jit(do_not_specialize=['batch', 'size'])
+def grid_backward_kernel(
+    maps, d, stats, sums, dmaps, sum_h, sum_w, gram_h, gram_w, batch, size,
+    MAPS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
+    """dM of D."""
+    k, cell = tl.program_id(1), tl.arange(0, BLOCK_S)
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    ok = (n < batch)[:, None] & (cell < size * size)[None, :]
+    row = n * MAPS + k
+    near = _neighbours(maps, tl.load(stats + k), gram_h, gram_w, row, cell, ok, size)
+    at = row[:, None] * (size * size) + cell[None, :]
+    v = tl.load(stats + 2 * MAPS + k) * tl.load(d + at, mask=ok, other=0.0)
+    v -= tl.load(sums + k) * _shares(sum_h, sum_w, cell, size)[None, :]
+    tl.store(dmaps + at, v - tl.load(sums + MAPS + k) * near, mask=ok)
+
+
+@triton.jit(do_not_specialize=['height', 'width', 'size'])
+def adjoint_kernel(
+    dbuf, buf, maps, stats, d, part, up_h, up_w, height, width, size,
+    C: tl.constexpr, WIDE: tl.constexpr, MAPS: tl.constexpr, BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr, BLOCK_S: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """D = U' dz of the maps in channels C ... of dbuf, dz = dbuf [buf > 0], a plane (image, map) a program.
+
+    d (column blocks, B, MAPS, S * S); part (column blocks * B, 2, MAPS): sums of D and of D (M - mean).
+    """
+    plane = tl.program_id(0).to(tl.int64)
+    image, k = plane // MAPS, plane % MAPS
+    s, x = tl.arange(0, BLOCK_S), tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
+    total = tl.zeros([BLOCK_S, BLOCK_W], tl.float32)
+    for top in range(0, height, BLOCK_H):
+        y = top + tl.arange(0, BLOCK_H)
+        mask = (y < height)[:, None] & (x < width)[None, :]
+        at = ((image * height + y[:, None]) * width + x[None, :]) * WIDE + C + k
+        g = tl.load(dbuf + at, mask=mask, other=0.0).to(tl.float32)
+        g = tl.where(tl.load(buf + at, mask=mask, other=0.0).to(tl.float32) > 0, g, 0.0)
+        a = _table(up_h, s[:, None], y[None, :], size, height)
+        total = tl.dot(a, g, total, input_precision=PRECISION)
+    b = tl.trans(_table(up_w, s[:, None], x[None, :], size, width))
+    zeros = tl.zeros([BLOCK_S, BLOCK_S], tl.float32)
+    cells = tl.dot(total, b, zeros, input_precision=PRECISION)
+    ok = (s < size)[:, None] & (s < size)[None, :]
+    at = s[:, None] * size + s[None, :]
+    block = tl.program_id(1) * tl.num_programs(0)
+    tl.store(d + (block + plane) * size * size + at, cells, mask=ok)
+    m = tl.load(maps + plane * size * size + at, mask=ok, other=0.0) - tl.load(stats + k)
+    at = (block // MAPS + image) * (2 * MAPS) + k
+    cells = tl.where(ok, cells, 0.0)
+    tl.store(part + at, tl.sum(cells))
+    tl.store(part + at + MAPS, tl.sum(cells * m))

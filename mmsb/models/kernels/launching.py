@@ -1,0 +1,62 @@
+"""Launching Triton kernels at the cost of a call into PyTorch.
+
+Triton looks at every argument of every launch to find out which compiled kernel it needs, which on a
+GPU machine's processor took 20 us a launch, a PyTorch operator 9 and a compiled kernel's own launcher 7:
+so compiled kernels are kept by what they depend on.
+"""
+
+import os
+
+import torch
+import triton
+from torch import Tensor
+
+# Triton's interpreter computes on the CPU, with numpy: for tests
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+_KEPT: dict[tuple, tuple] = {}
+_keeps = True
+
+
+def launch(
+    kernel: triton.JITFunction, grid: tuple[int, ...], *args, num_warps: int = 4, **constants
+) -> None:
+    """Runs a kernel on the current stream of its first argument's device.
+
+    Args:
+        kernel: Integers must be among its ``do_not_specialize``, so that one compiled kernel does for
+            all of them.
+        grid: Programs along one or two axes.
+        *args: Tensors, numbers below 2^31, None; in the kernel's order, before the constants.
+        num_warps: Warps a program.
+        **constants: The kernel's ``tl.constexpr`` arguments in its order.
+    """
+    global _keeps
+    if INTERPRETED:
+        kernel[grid](*args, **constants)
+        return
+    device = args[0].device
+    if device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            return launch(kernel, grid, *args, num_warps=num_warps, **constants)
+    values = tuple(constants.values())
+    key = [id(kernel), device.index, num_warps, values]
+    for a in args:
+        # 16-byte loads are for aligned tensors
+        key.append((a.dtype, a.data_ptr() & 15) if isinstance(a, Tensor) else a is None)
+    key = tuple(key)
+    kept = _KEPT.get(key)
+    if kept is None or not _keeps:
+        compiled = kernel[grid](*args, num_warps=num_warps, **constants)
+        try:
+            _KEPT[key] = compiled.run, compiled.function, compiled.packed_metadata
+        except AttributeError:  # a Triton that keeps them elsewhere
+            _keeps = False
+        return
+    run, function, metadata = kept
+    stream = torch._C._cuda_getCurrentRawStream(device.index)
+    columns = grid[1] if len(grid) > 1 else 1
+    try:
+        run(grid[0], columns, 1, stream, function, metadata, None, None, None, *args, *values)
+    except TypeError:  # a Triton that is called otherwise: nothing was launched
+        _keeps = False
+        kernel[grid](*args, num_warps=num_warps, **constants)
