@@ -8,8 +8,8 @@ PYTHON="${PYTHON:-python}"
 run() { "$PYTHON" tools/analysis_tools/benchmark.py --device cpu --out "$OUT" "$@"; }
 
 "$PYTHON" tools/analysis_tools/roofline.py --device cpu
-for i in 1 2 3; do run --preset headline --mode inference --rounds 30 --name "inference_$i"; done
-run --preset headline --mode training --rounds 4 --name training
+for i in 1 2 3; do run ResNet-50 SB --preset headline --dtype fp32 --mode inference --rounds 30 --name "inference_$i"; done
+run ResNet-50 SB --preset headline --dtype fp32 --mode training --rounds 4 --name training
 run --preset paper --layout nhwc --rounds 15
 run --preset resolution --rounds 6
 run --preset batch --batch 1 4 16 --rounds 5

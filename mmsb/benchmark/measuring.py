@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from mmsb.benchmark.results import PARTS, Comparison, Measured, Setting
-from mmsb.benchmark.workloads import Classifier, Workload, build_workload
+from mmsb.benchmark.results import Comparison, Measured, Setting
+from mmsb.benchmark.workloads import Workload, build_workload
 from mmsb.models import fuse_spatial_bias
 from mmsb.utils.errors import UserError
 
@@ -54,7 +55,7 @@ def benchmark(
     _check(names, settings, device, rounds)
     for setting in settings:
         progress(str(setting))
-        sides = [_Side(name, setting, device) for name in names]
+        sides = _sides(names, setting, device)
         for side in sides:
             progress(f'  warming up {side.measured.name}')
             side.warm_up(min_seconds)
@@ -72,8 +73,8 @@ def operator_times(
     device: str = 'cpu',
     rounds: int = 10,
     progress: Callable[[str], None] | None = None,
-) -> Iterator[tuple[Setting, dict[str, dict[str, float]]]]:
-    """Where a step's time goes: each operator's own, by PyTorch's profiler.
+) -> Iterator[tuple[Setting, dict[str, dict[str, float]], dict[str, int] | None]]:
+    """Where a step's time goes: each operator's own, on a GPU each kernel's, by PyTorch's profiler.
 
     Turns are as in :func:`benchmark`, of one step each. The profiler costs time too: compare
     networks, not with figures of :func:`benchmark`.
@@ -86,29 +87,28 @@ def operator_times(
         progress: As there.
 
     Yields:
-        A setting and, for each network, median milliseconds a step by operator.
+        A setting; for each network, median milliseconds a step by operator or kernel; and for each
+        network the kernels that a step launches, None on a CPU.
 
     Raises:
         UserError: As :func:`benchmark`.
     """
     settings, progress = list(settings), progress or _quiet
     _check(names, settings, device, rounds)
-    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device == 'cuda')]
-    time_of = f'self_{"device" if device == "cuda" else "cpu"}_time_total'
     for setting in settings:
         progress(str(setting))
-        sides = [_Side(name, setting, device) for name in names]
+        sides = _sides(names, setting, device)
         for side in sides:
             side.warm_up(0)
+        launches: dict[str, int] = {}
         taken: dict[str, dict[str, list[float]]] = {side.measured.name: {} for side in sides}
         for number in range(rounds):
             first = number % len(sides)
             for side in sides[first:] + sides[:first]:
-                with profile(activities=activities) as profiler:
-                    side.step()
-                for event in profiler.key_averages():
-                    rows = taken[side.measured.name].setdefault(event.key, [0.0] * rounds)
-                    rows[number] = getattr(event, time_of) / 1000
+                network = side.measured.name
+                found, launches[network] = side.profile()
+                for key, milliseconds in found.items():
+                    taken[network].setdefault(key, [0.0] * rounds)[number] = milliseconds
             progress(f'  round {number + 1} of {rounds}')
         yield (
             setting,
@@ -116,6 +116,7 @@ def operator_times(
                 network: {key: statistics.median(values) for key, values in rows.items()}
                 for network, rows in taken.items()
             },
+            launches if device == 'cuda' else None,
         )
 
 
@@ -141,8 +142,15 @@ def _check(names, settings, device, rounds) -> None:
             raise UserError('--data times training: give --mode training')
         if setting.compile:
             check_compiler(device)
-        if setting.graph and (device != 'cuda' or setting.mode != 'inference'):
-            raise UserError('--graph records inference on a GPU: give --device cuda, no training')
+        if setting.graph and device != 'cuda':
+            raise UserError('--graph records CUDA graphs, which need a GPU: give --device cuda')
+        if setting.graph and setting.data:
+            raise UserError('--graph replays one batch: leave out --data')
+        if not setting.kernels and (setting.fuse or setting.compile):
+            flag = 'fuse' if setting.fuse else 'compile'
+            raise UserError(f'--no-kernels: with --{flag} these kernels never run; leave one out')
+        if not setting.kernels and device != 'cuda':
+            raise UserError('--no-kernels: on a CPU these kernels never run; give --device cuda')
 
 
 def check_compiler(device: str) -> None:
@@ -160,12 +168,23 @@ def check_compiler(device: str) -> None:
         raise UserError('--compile needs a C++ compiler, and there is none: install g++ or set CXX')
 
 
+def _sides(names: Sequence[str], setting: Setting, device: str) -> list[_Side]:
+    sides = [_Side(name, setting, device) for name in names]
+    if not setting.kernels and not any(side.has_kernels for side in sides):
+        raise UserError(f'--no-kernels: none of {", ".join(names)} has kernels; leave it out')
+    return sides
+
+
 class _Side:
     """A network in the making of a comparison."""
 
     def __init__(self, name: str, setting: Setting, device: str):
         self.setting, self.device, self.steps = setting, device, 1
         self.work: Workload = build_workload(name, setting.batch if setting.data else None)
+        switches = [part for part in self.work.model.modules() if hasattr(part, 'kernels')]
+        self.has_kernels = bool(switches)
+        for part in switches:
+            part.kernels = setting.kernels
         model = self.work.model.to(device, memory_format=LAYOUTS[setting.layout])
         self.measured = Measured(self.work.name, sum(p.numel() for p in model.parameters()))
         training = setting.mode == 'training'
@@ -173,13 +192,15 @@ class _Side:
         if training:
             parameters = [p for p in model.parameters() if p.requires_grad]
             self.optimizer = torch.optim.SGD(parameters, lr=1e-5, momentum=0.9)
+            # float16 is trained with scaled losses, whose gradients are checked at every step
+            self.scaler = torch.amp.GradScaler(device, enabled=setting.dtype == 'fp16')
         if setting.fuse:
             fuse_spatial_bias(model).to(memory_format=LAYOUTS[setting.layout])
-        self.cast = setting.fuse and isinstance(model, Classifier)
+        self.cast = setting.fuse and not self.work.from_config
         if self.cast:
             model.to(DTYPES[setting.dtype])
         if setting.compile:  # in place: the workload's functions call the same modules
-            (model if isinstance(model, Classifier) else model.backbone).compile()
+            (model.backbone if self.work.from_config else model).compile()
         if setting.data:
             self.batches = self.work.batches()
         else:
@@ -216,25 +237,42 @@ class _Side:
 
     def step(self) -> dict[str, float]:
         marks = [self._mark()]
-        parts = PARTS[self.setting.mode]
         if self.setting.data:
             self.images, self.targets = next(self.batches)
             marks.append(self._mark())
-            parts = ('data', *parts)
         if self.graph is not None:
             self.graph.replay()
         elif self.setting.mode == 'inference':
             self._predict()
         else:
-            with self._amp():
-                loss = self.work.loss(self.images, self.targets)
+            loss = self._loss()
             marks.append(self._mark())
             loss.backward()
             marks.append(self._mark())
-            self.optimizer.step()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
             self.optimizer.zero_grad()
         marks.append(self._mark())
-        return dict(zip(parts, self._between(marks), strict=True))
+        return dict(zip(self.setting.parts, self._between(marks), strict=True))
+
+    def profile(self) -> tuple[dict[str, float], int]:
+        """A step's milliseconds by operator, or by kernel on a GPU, and the kernels launched."""
+        on_gpu = self.device == 'cuda'
+        activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]
+        with profile(activities=activities) as profiler:
+            self.step()
+        # an operator's time on the device is that of its kernels, which are events of their own
+        events = [
+            event
+            for event in profiler.key_averages()
+            if (event.device_type is DeviceType.CUDA) is on_gpu
+            and not getattr(event, 'is_user_annotation', False)
+        ]
+        time_of = f'self_{"device" if on_gpu else "cpu"}_time_total'
+        times: dict[str, float] = {}
+        for event in events:
+            times[event.key] = times.get(event.key, 0) + getattr(event, time_of) / 1000
+        return times, sum(event.count for event in events)
 
     def _amp(self):
         if self.setting.dtype == 'fp32' or self.cast:
@@ -245,17 +283,33 @@ class _Side:
         with torch.inference_mode(), self._amp():
             self.work.predict(self.images, self.targets)
 
+    def _loss(self) -> torch.Tensor:
+        with self._amp():
+            loss = self.work.loss(self.images, self.targets)
+        return self.scaler.scale(loss)
+
     def _record(self) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # what is made at the first call cannot be recorded
             for _ in range(3):
-                self._predict()
+                self._replayed()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._predict()
+        try:
+            with torch.cuda.graph(graph):
+                self._replayed()
+        except RuntimeError as error:
+            reason = str(error).strip().partition('\n')[0]
+            raise UserError(f'--graph cannot record {self.work.name}: {reason}') from error
         self.graph = graph
+
+    def _replayed(self) -> None:
+        """What a graph holds of a step; gradients are made anew, as after an optimizer's step."""
+        if self.setting.mode == 'inference':
+            return self._predict()
+        self.work.model.zero_grad()
+        self._loss().backward()
 
     def _mark(self):
         if self.device != 'cuda':

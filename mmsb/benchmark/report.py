@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmsb.analysis.reports.page import NONE
-from mmsb.benchmark.results import PARTS, Comparison, Measured
-from mmsb.benchmark.workloads import NETWORKS
+from mmsb.benchmark.results import Comparison, Measured
+from mmsb.benchmark.workloads import NETWORKS, STOCK
 from mmsb.studies.paper.printed import PRINTED, R50
 
 # The paper's row of a network: Top-1 and images a second, of its Tables 8 and 9.
@@ -32,25 +32,29 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
     Returns:
         Network, parameters in millions, median milliseconds a step and its parts, images a second,
-        throughput over the baseline's (median of the rounds, with their quartiles), the paper's
-        where it prints one, and the peak memory over the baseline's where it was measured.
+        throughput over the baseline's (median of the rounds, with their quartiles) and over the
+        toolbox's own ResNet where that is compared too, the paper's where it prints one, and the
+        peak memory over the baseline's where it was measured.
     """
     setting, networks = comparison.setting, comparison.networks
-    parts = [part for part in ('data', *PARTS[setting.mode]) if part in networks[0].rounds[0]]
-    parts = parts if len(parts) > 1 else []
+    parts = setting.parts if len(setting.parts) > 1 else ()
+    stock = next((network for network in networks[1:] if STOCK in network.name.split()), None)
     printed = setting.mode == 'inference' and setting.shape == PAPER_SHAPE
     printed = printed and any(paper_ratio(network.name) for network in networks)
     memory = all(network.memory for network in networks)
     head = ['network', 'M params', 'ms', *parts]
-    head += ['images/s', 'ratio', 'quartiles', *['paper'] * printed, *['MiB', 'memory'] * memory]
+    head += ['images/s', 'ratio', 'quartiles', *['to stock'] * bool(stock)]
+    head += [*['paper'] * printed, *['MiB', 'memory'] * memory]
     rows = []
     for network in networks:
         seconds = statistics.median(network.seconds)
         ratios = comparison.ratios(network)
-        row = [network.name, f'{network.params / 1e6:.2f}', f'{seconds * 1e3:.1f}']
-        row += [f'{network.part(part) * 1e3:.1f}' for part in parts]
+        row = [network.name, f'{network.params / 1e6:.2f}', milliseconds(seconds)]
+        row += [milliseconds(network.part(part)) for part in parts]
         spread = quartiles(ratios) if network is not networks[0] else NONE
         row += [f'{setting.batch / seconds:.2f}', f'{statistics.median(ratios):.3f}', spread]
+        if stock:
+            row.append(f'{statistics.median(comparison.ratios(network, stock)):.3f}')
         if printed:
             ratio = paper_ratio(network.name)
             row.append(f'{ratio:.3f}' if ratio else NONE)
@@ -60,15 +64,25 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def operator_table(times: dict[str, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
+def milliseconds(seconds: float) -> str:
+    """Four digits of a time below 10 ms, else one after the point."""
+    value = seconds * 1e3
+    return f'{value:.3f}' if value < 10 else f'{value:.1f}'
+
+
+def operator_table(
+    times: dict[str, dict[str, float]], launches: dict[str, int] | None = None
+) -> tuple[list[str], list[list[str]]]:
     """Operators by network as head and rows of cells, those first in which they differ most.
 
     Args:
         times: Milliseconds by operator of each network; the first is the baseline.
+        launches: Kernels that each network launches in a step; None on a CPU.
 
     Returns:
         Operator, milliseconds of each network; all operators together at the end, and those
-        that take less than a thousandth in any network in one row before.
+        that take less than a thousandth in any network in one row before. The number of
+        launches is the last row.
     """
     total = [sum(operators.values()) for operators in times.values()]
     keys = dict.fromkeys(key for operators in times.values() for key in operators)
@@ -81,7 +95,10 @@ def operator_table(times: dict[str, dict[str, float]]) -> tuple[list[str], list[
     shown.sort(key=lambda key: min(rows[key]) - max(rows[key]))
     rest = [t - sum(rows[key][n] for key in shown) for n, t in enumerate(total)]
     table = [*((key, rows[key]) for key in shown), ('others', rest), ('all', total)]
-    return ['operator', *times], [[key, *(f'{t:.2f}' for t in row)] for key, row in table]
+    rows = [[key[:80], *(f'{t:.2f}' for t in row)] for key, row in table]
+    if launches:
+        rows.append(['launches', *(f'{launches[network]}' for network in times)])
+    return ['operator', *times], rows
 
 
 def as_blocks(comparisons: Sequence[Comparison]) -> list[tuple]:
@@ -105,8 +122,8 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
     writer.writerow(
-        ['mode', 'batch', 'height', 'width', 'dtype', 'layout', 'fuse', 'compile', 'network',
-         'params', 'round', 'seconds', 'ratio', 'memory']
+        ['mode', 'batch', 'height', 'width', 'dtype', 'layout', 'fuse', 'compile', 'graph',
+         'kernels', 'network', 'params', 'round', 'seconds', 'ratio', 'memory']
     )  # fmt: skip
     for comparison in comparisons:
         s = comparison.setting
@@ -114,8 +131,9 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
             pairs = zip(network.seconds, comparison.ratios(network), strict=True)
             for number, (seconds, ratio) in enumerate(pairs, 1):
                 writer.writerow(
-                    [s.mode, s.batch, *s.shape, s.dtype, s.layout, s.fuse, s.compile, network.name,
-                     network.params, number, f'{seconds:.6f}', f'{ratio:.4f}', network.memory or '']
+                    [s.mode, s.batch, *s.shape, s.dtype, s.layout, s.fuse, s.compile, s.graph,
+                     s.kernels, network.name, network.params, number, f'{seconds:.6f}',
+                     f'{ratio:.4f}', network.memory or '']
                 )  # fmt: skip
     return file.getvalue()
 

@@ -21,8 +21,11 @@ class Setting:
         layout: 'nchw' or 'nhwc' (channels last).
         fuse: Batch norms folded into convolutions (inference).
         compile: Through torch.compile.
-        graph: The forward pass recorded as a CUDA graph and replayed (inference on a GPU).
+        graph: The step recorded as a CUDA graph and replayed, so that launching kernels costs
+            nothing (on a GPU). In training these are the forward and the backward pass; the
+            optimizer is left out.
         data: Training batches from the config's own loader; the shape is then its own.
+        kernels: False turns the kernels of unfused networks off: PyTorch's operators run.
     """
 
     mode: str = 'inference'
@@ -34,10 +37,19 @@ class Setting:
     compile: bool = False
     graph: bool = False
     data: bool = False
+    kernels: bool = True
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a step that are timed, in their order."""
+        if self.graph:
+            return ('graph',)
+        return ('data', *PARTS[self.mode]) if self.data else PARTS[self.mode]
 
     def __str__(self) -> str:
         size = 'own images' if self.data else 'x'.join(map(str, self.shape))
         flags = [name for name in ('fuse', 'compile', 'graph') if getattr(self, name)]
+        flags += ['no kernels'] * (not self.kernels)
         return ', '.join([self.mode, f'batch {self.batch}', size, self.dtype, self.layout, *flags])
 
 
@@ -74,10 +86,16 @@ class Comparison:
     setting: Setting
     networks: list[Measured]
 
-    def ratios(self, network: Measured) -> list[float]:
-        """Round by round the baseline's time over the network's: its relative throughput."""
-        pairs = zip(self.networks[0].seconds, network.seconds, strict=True)
-        return [baseline / seconds for baseline, seconds in pairs]
+    def ratios(self, network: Measured, baseline: Measured | None = None) -> list[float]:
+        """Round by round the baseline's time over the network's: its relative throughput.
+
+        Args:
+            network: One of the networks.
+            baseline: Another one. Defaults to the first.
+        """
+        baseline = baseline or self.networks[0]
+        pairs = zip(baseline.seconds, network.seconds, strict=True)
+        return [base / seconds for base, seconds in pairs]
 
 
 def as_json(comparison: Comparison) -> dict:

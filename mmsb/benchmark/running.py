@@ -6,14 +6,15 @@ import csv
 import itertools
 import json
 import sys
+from pathlib import Path
 
 import torch
 
 from mmsb.analysis.reports.page import as_text
-from mmsb.benchmark.measuring import LAYOUTS, benchmark, operator_times
+from mmsb.benchmark.measuring import DTYPES, LAYOUTS, benchmark, operator_times
 from mmsb.benchmark.report import as_csv, draw, operator_table, table
-from mmsb.benchmark.results import PARTS, Setting, as_json
-from mmsb.benchmark.workloads import NETWORKS
+from mmsb.benchmark.results import PARTS, Comparison, Setting, as_json
+from mmsb.benchmark.workloads import NETWORKS, STOCK
 from mmsb.utils.environment import device_name
 from mmsb.utils.files import replacing
 
@@ -22,9 +23,9 @@ FASTER = ('configs/faster_rcnn_r50_fpn_1x_coco.py',
 # (networks, settings) of the questions that are asked often; the settings are overridden by flags.
 PRESETS: dict[str, tuple[tuple[str, ...], tuple[dict, ...]]] = {
     'paper': (tuple(NETWORKS), (dict(),)),
-    'headline': (('ResNet-50', 'SB'), tuple(
-        dict(mode=mode, layout=layout, fuse=mode == 'inference')
-        for mode in PARTS for layout in LAYOUTS)),
+    'headline': (('ResNet-50', 'SB', STOCK), tuple(
+        dict(mode=mode, dtype=dtype, layout=layout, fuse=mode == 'inference')
+        for mode in PARTS for dtype in DTYPES for layout in LAYOUTS)),
     'resolution': (('ResNet-50', 'SB', 'NL'), tuple(
         dict(batch=1, shape=shape, layout='nhwc', fuse=True)
         for shape in ((224, 224), (320, 320), (512, 512), (640, 960), (800, 1333)))),
@@ -68,6 +69,8 @@ def run_benchmark(args) -> None:
         if getattr(args, name)
     }
     flags = {name: True for name in ('fuse', 'compile', 'graph', 'data') if getattr(args, name)}
+    if args.no_kernels:
+        flags['kernels'] = False
     settings = []
     for preset, values in itertools.product(presets, itertools.product(*given.values())):
         setting = {**preset, **dict(zip(given, values, strict=True))}
@@ -87,29 +90,35 @@ def run_benchmark(args) -> None:
     for comparison in benchmark(names, settings, device, args.rounds, args.min_seconds, progress):
         comparisons.append(comparison)
         print(f'\n{comparison.setting}\n{as_text(*table(comparison))}', flush=True)
-    if args.out:
-        stem = args.name or args.preset or 'benchmark'
-        values = dict(**found, comparisons=[as_json(comparison) for comparison in comparisons])
-        with replacing(args.out / f'{stem}.json') as part:
-            part.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
-        with replacing(args.out / f'{stem}.csv') as part:
-            part.write_text(as_csv(comparisons), encoding='utf-8')
-        figure = draw(comparisons, found['device'])
-        if figure is not None:
-            with replacing(args.out / f'{stem}.png') as part:
-                figure.savefig(part, format='png')
+        if args.out:  # after each one, so that a run which is stopped leaves what it measured
+            _write(args.out, args.name or args.preset or 'benchmark', found, comparisons)
+
+
+def _write(folder: Path, stem: str, found: dict, comparisons: list[Comparison]) -> None:
+    values = dict(**found, comparisons=[as_json(comparison) for comparison in comparisons])
+    with replacing(folder / f'{stem}.json') as part:
+        part.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
+    with replacing(folder / f'{stem}.csv') as part:
+        part.write_text(as_csv(comparisons), encoding='utf-8')
+    figure = draw(comparisons, found['device'])
+    if figure is not None:
+        with replacing(folder / f'{stem}.png') as part:
+            figure.savefig(part, format='png')
 
 
 def _run_operators(args, names, settings, device, progress) -> None:
-    lines = []
-    for setting, times in operator_times(names, settings, device, args.rounds, progress):
-        print(f'\n{setting}, ms a step\n{as_text(*operator_table(times))}', flush=True)
+    lines = [['setting', 'network', 'operator', 'ms']]
+    stem = args.name or f'{args.preset or "benchmark"}_operators'
+    for setting, times, launches in operator_times(names, settings, device, args.rounds, progress):
+        head, rows = operator_table(times, launches)
+        print(f'\n{setting}, ms a step\n{as_text(head, rows)}', flush=True)
         for network, operators in times.items():
             lines += [[str(setting), network, *pair] for pair in operators.items()]
-    if args.out:
-        stem = args.name or f'{args.preset or "benchmark"}_operators'
-        with (
-            replacing(args.out / f'{stem}.csv') as part,
-            part.open('w', newline='', encoding='utf-8') as file,
-        ):
-            csv.writer(file).writerows([['setting', 'network', 'operator', 'ms'], *lines])
+            if launches:
+                lines.append([str(setting), network, 'launches', launches[network]])
+        if args.out:
+            with (
+                replacing(args.out / f'{stem}.csv') as part,
+                part.open('w', newline='', encoding='utf-8') as file,
+            ):
+                csv.writer(file).writerows(lines)

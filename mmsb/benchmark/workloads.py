@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
 
 from mmsb.engine.config import check_data_paths, read_model_config
 from mmsb.studies.paper.networks import paper_networks
@@ -37,6 +39,16 @@ NETWORKS = {
     'SB-BAT': ('T9', 'SB-BAT'),
     'Reduced NL': ('T10', 'Reduced NL (t,p,g,z on 10x10)'),
 }
+STOCK = 'stock'  # mmdet's own ResNet-50
+# Detectors' backbones with a feature pyramid: name -> arguments of SBResNet, None for mmdet's.
+# Spatial bias learns in the frozen stage too, is frozen with it, or is not in it.
+DETECTION = {
+    'detection ResNet-50': dict(spatial_bias=None),
+    'detection SB': dict(),
+    'detection SB frozen': dict(freeze_spatial_bias=True),
+    'detection SB stages=23': dict(spatial_bias=dict(stages=(False, True, True, False))),
+    f'detection {STOCK}': None,
+}
 # Variants of SB-ResNet-50, by the ablated setting.
 VARIANTS = {
     **{f'SB size={size}': dict(size=size) for size in (4, 7, 14, 20)},
@@ -61,6 +73,7 @@ class Workload:
         predict: Computes the outputs from images and targets.
         loss: Computes the loss, a scalar, from images and targets.
         batches: The config's own training batches, where the data are to be loaded.
+        from_config: Whether it is a toolbox's whole model, which converts its images itself.
     """
 
     name: str
@@ -69,13 +82,14 @@ class Workload:
     predict: Callable
     loss: Callable
     batches: Callable[[], Iterator] | None = None
+    from_config: bool = False
 
 
 def build_workload(name: str, data_batch: int | None = None) -> Workload:
     """Builds a network with random weights.
 
     Args:
-        name: A name of `NETWORKS` or `VARIANTS`, or the path of a config.
+        name: A name of `NETWORKS`, `VARIANTS` or `DETECTION`, `STOCK`, or the path of a config.
         data_batch: Images a batch of the config's own training loader. Defaults to None: no data
             are loaded.
 
@@ -89,7 +103,7 @@ def build_workload(name: str, data_batch: int | None = None) -> Workload:
     if not name.endswith('.py'):
         if data_batch:
             raise UserError(f'{name} has no data: give configs to --data')
-        return _paper_network(name)
+        return _detection(name) if name in DETECTION else _classifier(name)
     cfg = read_model_config(name)
     loader = None
     if data_batch:
@@ -110,6 +124,7 @@ def build_workload(name: str, data_batch: int | None = None) -> Workload:
         partial(model, mode='predict'),
         loss,
         loader and partial(_batches, loader, model),
+        from_config=True,
     )
 
 
@@ -133,16 +148,69 @@ class Classifier(nn.Module):
         return self.fc(self.backbone(images)[-1].mean((2, 3)))
 
 
-def _paper_network(name: str) -> Workload:
+class Pyramid(nn.Module):
+    """A backbone and a feature pyramid, as a detector has them."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        channels = backbone.feat_dim
+        self.neck = FeaturePyramidNetwork(
+            [channels // 8, channels // 4, channels // 2, channels], 256
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to four levels, (B, 256, H / 4, W / 4) to (B, 256, H / 32, W / 32)."""
+        features = self.backbone(images)
+        return list(self.neck(OrderedDict(zip('2345', features, strict=True))).values())
+
+
+def _stock_resnet(**options) -> nn.Module:
+    try:
+        from mmdet.models.backbones import ResNet
+    except Exception as error:  # not installed, or beside versions that it does not know
+        reason = str(error).strip().partition('\n')[0]
+        raise UserError(
+            f"'{STOCK}' is mmdet's ResNet-50, and mmdet does not import here ({reason}): install it, "
+            'or name other networks, as in ResNet-50 SB --preset headline'
+        ) from error
+    return ResNet(50, **options)
+
+
+def _detection(name: str) -> Workload:
+    options, frozen = DETECTION[name], dict(frozen_stages=1, norm_eval=True)
+    if options is None:
+        backbone = _stock_resnet(**frozen)
+    else:
+        backbone = MODELS.build(dict(type='SBResNet', **options, **frozen))
+    model = Pyramid(backbone)
+
+    def inputs(batch, shape, device):
+        return torch.randn(batch, 3, *shape, device=device), None
+
+    def loss(images, _):
+        return sum(level.float().square().mean() for level in model(images))
+
+    return Workload(name, model, inputs, lambda images, _: model(images), loss)
+
+
+def _classifier(name: str) -> Workload:
+    if name == STOCK:
+        # mmdet's default keeps batch norms in eval mode, which is not how a classifier is trained
+        return _with_head(name, _stock_resnet(norm_eval=False), 1000)
     if name in VARIANTS:
         cfg, num_classes = dict(type='SBResNet', spatial_bias=VARIANTS[name]), 1000
     elif name in NETWORKS:
         row = paper_networks()[NETWORKS[name]]
         cfg, num_classes = row['backbone_cfg'], row['num_classes']
     else:
-        names = ', '.join([*NETWORKS, *VARIANTS])
+        names = ', '.join([STOCK, *NETWORKS, *VARIANTS, *DETECTION])
         raise UserError(f'there is no network {name!r}: give a config (NAME.py) or one of {names}')
-    model = Classifier(MODELS.build(cfg), num_classes)
+    return _with_head(name, MODELS.build(cfg), num_classes)
+
+
+def _with_head(name: str, backbone: nn.Module, num_classes: int) -> Workload:
+    model = Classifier(backbone, num_classes)
 
     def inputs(batch, shape, device):
         images = torch.randn(batch, 3, *shape, device=device)

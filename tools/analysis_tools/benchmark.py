@@ -17,8 +17,8 @@ def shape(text: str) -> tuple[int, int]:
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('networks', nargs='*', help='configs, or names of networks of Tables 8 and 9; the first '
-        'is the baseline')  # fmt: skip
+    add('networks', nargs='*', help="configs, networks of Tables 8 and 9, or 'stock', mmdet's "
+        'ResNet-50; the first is the baseline')  # fmt: skip
     add('--preset', choices=PRESETS, help='networks and settings of a question asked often')
     add('--mode', choices=PARTS, nargs='+', help='default inference')
     add('--batch', type=int, nargs='+', metavar='N', help='images a step; default 8')
@@ -28,9 +28,13 @@ def parse_args():
     add('--layout', choices=LAYOUTS, nargs='+', help='default nchw; nhwc is channels last')
     add('--fuse', action='store_true', help='fold batch norms, on both sides (inference)')
     add('--compile', action='store_true', help='torch.compile, both sides')
-    add('--graph', action='store_true', help='as a CUDA graph, both sides (inference on a GPU)')
+    add('--no-kernels', action='store_true', help="PyTorch's operators in place of the kernels of "
+        'unfused networks (on a GPU)')  # fmt: skip
+    add('--graph', action='store_true', help='record the step as a CUDA graph; in training the '
+        'forward and backward pass, without the optimizer (on a GPU)')  # fmt: skip
     add('--data', action='store_true', help="training batches from the configs' own loaders")
-    add('--operators', action='store_true', help="each operator's own time, by PyTorch's profiler")
+    add('--operators', action='store_true', help="each operator's own time, by PyTorch's profiler; on a "
+        "GPU each kernel's, and how many are launched")  # fmt: skip
     add('--rounds', type=int, default=10, metavar='N', help='that count; default 10')
     add('--min-seconds', type=float, default=0.3, metavar='S', help='of a turn; default 0.3')
     add('--threads', type=int, metavar='N', help="of a CPU; default PyTorch's")
