@@ -104,7 +104,8 @@ def main() -> int:
 def compile_kernels(names: list[str]) -> None:
     """Runs a step of each network in a process of its own: Triton keeps what it compiled.
 
-    One process after the other would take about a minute a type. The kernels' tests run beside them.
+    One process after the other would take about a minute a type.
+    The kernels' tests run beside them.
     """
     processes = []
 

@@ -154,10 +154,8 @@ class Pyramid(nn.Module):
     def __init__(self, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone
-        channels = backbone.feat_dim
-        self.neck = FeaturePyramidNetwork(
-            [channels // 8, channels // 4, channels // 2, channels], 256
-        )
+        channels = [backbone.feat_dim // 2**i for i in (3, 2, 1, 0)]
+        self.neck = FeaturePyramidNetwork(channels, 256)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to four levels, (B, 256, H / 4, W / 4) to (B, 256, H / 32, W / 32)."""
@@ -171,8 +169,8 @@ def _stock_resnet(**options) -> nn.Module:
     except Exception as error:  # not installed, or beside versions that it does not know
         reason = str(error).strip().partition('\n')[0]
         raise UserError(
-            f"'{STOCK}' is mmdet's ResNet-50, and mmdet does not import here ({reason}): install it, "
-            'or name other networks, as in ResNet-50 SB --preset headline'
+            f"'{STOCK}' is mmdet's ResNet-50, but mmdet does not import ({reason}): "
+            'install it or name other networks, as in ResNet-50 SB --preset headline'
         ) from error
     return ResNet(50, **options)
 

@@ -33,8 +33,8 @@ def parse_args():
     add('--graph', action='store_true', help='record the step as a CUDA graph; in training the '
         'forward and backward pass, without the optimizer (on a GPU)')  # fmt: skip
     add('--data', action='store_true', help="training batches from the configs' own loaders")
-    add('--operators', action='store_true', help="each operator's own time, by PyTorch's profiler; on a "
-        "GPU each kernel's, and how many are launched")  # fmt: skip
+    add('--operators', action='store_true', help="each operator's own time, by PyTorch's "
+        "profiler; on a GPU each kernel's, and how many are launched")  # fmt: skip
     add('--rounds', type=int, default=10, metavar='N', help='that count; default 10')
     add('--min-seconds', type=float, default=0.3, metavar='S', help='of a turn; default 0.3')
     add('--threads', type=int, metavar='N', help="of a CPU; default PyTorch's")
