@@ -79,7 +79,7 @@ class SKBottleneck(ResidualBlock):
         return self.plug('after_block', self.relu(y))
 
     def _widen(self, y: Tensor, u: Tensor) -> Tensor:
-        """Concatenate the maps made of u to the selective kernel's output, as the norm's reading."""
+        """Concatenate the maps made of u to the selective kernel's output y."""
         maps = self.maps(2, u, y)
         if maps is None:
             return y

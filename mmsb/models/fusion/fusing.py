@@ -61,9 +61,9 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
             norm.bias = nn.Parameter(torch.zeros_like(norm.running_mean))
     fuse_conv_bn(model)
     for block in model.modules():
-        if isinstance(block, FusedBlock | ResidualBlock) and block.spatial_bias_at:
-            if isinstance(block.spatial_bias, SpatialBias):
-                block.spatial_bias = FusedSpatialBias(block.spatial_bias, _pad_widened(block))
+        layer = getattr(block, 'spatial_bias', None)
+        if isinstance(block, FusedBlock | ResidualBlock) and isinstance(layer, SpatialBias):
+            block.spatial_bias = FusedSpatialBias(layer, _pad_widened(block))
         if isinstance(block, FusedBlock):
             block.fast = fits(block)
             if block.conv1.weight.is_cuda:  # as its inputs will be

@@ -28,7 +28,7 @@ def widened_norm(norm: nn.Module, features: Tensor, maps: Tensor, features_held:
 
 
 def _hold_features(norm: nn.Module, features: Tensor, maps: Tensor) -> Tensor:
-    """Normalise features by the running statistics, maps by the batch's, which move the running ones."""
+    """Normalise features by the running statistics, maps by the batch's, which update them."""
     channels = features.shape[1]
     tensors = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
     tensors = {name: tensor for name, tensor in tensors.items() if tensor.ndim}
