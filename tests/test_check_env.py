@@ -7,13 +7,14 @@ from importlib import metadata
 
 import pytest
 
-from mmsb import check_env
+from mmsb import ops
+from mmsb.utils import environment
 from tests import readme
 from tests.conftest import ROOT
 
 
 def found(**distributions):
-    return {name: distributions.get(name, {}) for name in check_env.PACKAGES}
+    return {name: distributions.get(name, {}) for name in environment.PACKAGES}
 
 
 def test_readmes_command():
@@ -27,21 +28,21 @@ def test_readmes_command():
 
 def test_stack():
     onedl = dict(mmcv={'onedl-mmcv': '2.3.6'}, mmdet={'onedl-mmdetection': '3.5.1'})
-    assert check_env.stack_of(found(**onedl)) == 'onedl'
+    assert environment.stack_of(found(**onedl)) == 'onedl'
     openmmlab = dict(mmcv={'mmcv-lite': '2.1.0'}, mmengine={'mmengine': '0.10.7'})
-    assert check_env.stack_of(found(**openmmlab)) == 'openmmlab'
-    assert check_env.stack_of(found(**{**onedl, 'mmengine': {'mmengine': '0.10.7'}})) == 'mixed'
-    assert check_env.stack_of(found()) == 'none'
+    assert environment.stack_of(found(**openmmlab)) == 'openmmlab'
+    assert environment.stack_of(found(**{**onedl, 'mmengine': {'mmengine': '0.10.7'}})) == 'mixed'
+    assert environment.stack_of(found()) == 'none'
 
 
 def test_missing_toolbox(monkeypatch):
-    original = check_env._import_error
-    monkeypatch.setattr(check_env, '_import_error', lambda name: (
+    original = environment._import_error
+    monkeypatch.setattr(environment, '_import_error', lambda name: (
         'ModuleNotFoundError' if name == 'mmseg' else original(name)))  # fmt: skip
-    find_spec = check_env.importlib.util.find_spec
-    monkeypatch.setattr(check_env.importlib.util, 'find_spec', lambda name, *args: (
+    find_spec = environment.importlib.util.find_spec
+    monkeypatch.setattr(environment.importlib.util, 'find_spec', lambda name, *args: (
         None if name == 'mmseg' else find_spec(name, *args)))  # fmt: skip
-    env = check_env.inspect()
+    env = environment.inspect(ops.status)
     rows = dict(env.rows)
     assert rows['segmentation'].startswith('needs mmseg: pip install')
     assert 'segmentation' not in env.tasks
@@ -49,20 +50,20 @@ def test_missing_toolbox(monkeypatch):
 
 @pytest.mark.parametrize(('version', 'problems'), [('4.57.6', 0), ('5.24.0', 1)])
 def test_transformers_that_mmpretrain_does_not_know(monkeypatch, version, problems):
-    original = check_env.installed
-    monkeypatch.setattr(check_env, 'installed', lambda names: (
+    original = environment.installed
+    monkeypatch.setattr(environment, 'installed', lambda names: (
         {'transformers': version} if 'transformers' in names else original(names)))  # fmt: skip
-    env = check_env.inspect()
+    env = environment.inspect(ops.status)
     lines = [line for problem, line in env.problems if 'beside transformers' in problem]
     assert lines == ['pip install "transformers<5"'] * problems
 
 
 def test_two_distributions(monkeypatch):
-    original = check_env.installed
+    original = environment.installed
     both = {'onedl-mmcv': '2.3.6', 'mmcv-lite': '2.1.0'}
-    monkeypatch.setattr(check_env, 'installed', lambda names: (
+    monkeypatch.setattr(environment, 'installed', lambda names: (
         both if 'mmcv' in names else original(names)))  # fmt: skip
-    problems = dict(check_env.inspect().problems)
+    problems = dict(environment.inspect(ops.status).problems)
     line = problems['two distributions provide mmcv and overwrite each other']
     assert line.startswith('pip uninstall -y onedl-mmcv mmcv-lite && pip install ')
 

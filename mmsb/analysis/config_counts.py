@@ -7,17 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from mmsb.analysis.counting import Counts, count
-from mmsb.engine.config import check_config_path, check_toolbox, innermost_dataset
+from mmsb.engine.config import check_config_path, check_toolbox, input_shape
 from mmsb.utils.errors import UserError
-
-# Height and width where the config says nothing.
-SHAPES = {'mmdet': (800, 1333), 'mmseg': (512, 512)}
 
 
 @dataclass(frozen=True)
@@ -110,37 +108,6 @@ def _check_device(device: str) -> None:
         raise UserError(f'device {device}: there is no GPU; on meta nothing is computed')
 
 
-def input_shape(cfg: Config) -> tuple[int, int]:
-    """Height and width of the images that a config tests on.
-
-    Args:
-        cfg: The config of a detector, segmentor or classifier.
-
-    Returns:
-        Of a segmentor its crop, as papers count; else what the test pipeline ends in. Of a
-        Resize that keeps the ratio, the largest image.
-    """
-    scope = cfg.get('default_scope')
-    crop = (cfg.model.get('data_preprocessor') or {}).get('size')
-    if crop:
-        return _pair(crop)
-    loader = cfg.get('test_dataloader') or {}
-    dataset = innermost_dataset(loader['dataset']) if 'dataset' in loader else ConfigDict()
-    for transform in reversed(dataset.get('pipeline') or ()):
-        kind = transform['type'].rpartition('.')[2]
-        if kind == 'CenterCrop':
-            return _pair(transform['crop_size'])
-        if kind == 'Resize' and 'scale' in transform:
-            return _pair(transform['scale'])[::-1]  # mmcv's are width and height
-    if dataset.get('type', '').rpartition('.')[2].startswith('CIFAR'):
-        return (32, 32)
-    return SHAPES.get(scope, (224, 224))
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
-
-
 def _tensor_mode(model: nn.Module, scope: str, shape: tuple[int, int]) -> Callable:
     """The raw forward of a toolbox's model: no losses, no post-processing."""
     samples = None
@@ -173,9 +140,9 @@ def _fix_proposals(model: nn.Module) -> int | None:
 
 
 def _box_features(extractor: nn.Module) -> Callable:
-    size = extractor.roi_layers[0].output_size
+    size = _pair(extractor.roi_layers[0].output_size)
 
     def forward(feats: Sequence[Tensor], rois: Tensor, *_, **__) -> Tensor:
-        return feats[0].new_zeros(len(rois), extractor.out_channels, *_pair(size))
+        return feats[0].new_zeros(len(rois), extractor.out_channels, *size)
 
     return forward

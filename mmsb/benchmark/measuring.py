@@ -2,133 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
 import os
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mmsb.benchmark.workloads import NETWORKS, Classifier, Workload, build_workload
-from mmsb.check_env import device_name
+from mmsb.benchmark.results import PARTS, Comparison, Measured, Setting
+from mmsb.benchmark.workloads import Classifier, Workload, build_workload
 from mmsb.models import fuse_spatial_bias
 from mmsb.utils.errors import UserError
-from mmsb.utils.files import replacing
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 LAYOUTS = dict(nchw=torch.contiguous_format, nhwc=torch.channels_last)
-PARTS = dict(inference=('inference',), training=('forward', 'backward', 'optimizer'))
-FASTER = ('configs/faster_rcnn_r50_fpn_1x_coco.py',
-          'configs/faster_rcnn_sb_r50_fpn_1x_coco.py')  # fmt: skip
-
-
-def _quiet(line: str) -> None:
-    """Says nothing."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all sides of a comparison are run with.
-
-    Attributes:
-        mode: 'inference' or 'training': forward, backward and an SGD step.
-        batch: Images a step.
-        shape: Their height and width.
-        dtype: 'fp32', or 'bf16' and 'fp16': through autocast, but of a network with folded norms
-            the weights themselves, as one would deploy it.
-        layout: 'nchw' or 'nhwc' (channels last).
-        fuse: Batch norms folded into convolutions (inference).
-        compile: Through torch.compile.
-        graph: The forward pass recorded as a CUDA graph and replayed (inference on a GPU).
-        data: Training batches from the config's own loader; the shape is then its own.
-    """
-
-    mode: str = 'inference'
-    batch: int = 8
-    shape: tuple[int, int] = (224, 224)
-    dtype: str = 'fp32'
-    layout: str = 'nchw'
-    fuse: bool = False
-    compile: bool = False
-    graph: bool = False
-    data: bool = False
-
-    def __str__(self) -> str:
-        size = 'own images' if self.data else 'x'.join(map(str, self.shape))
-        flags = [name for name in ('fuse', 'compile', 'graph') if getattr(self, name)]
-        return ', '.join([self.mode, f'batch {self.batch}', size, self.dtype, self.layout, *flags])
-
-
-@dataclass
-class Measured:
-    """What one network took.
-
-    Attributes:
-        name: The network.
-        params: Its parameters.
-        rounds: Per round the seconds a step, by part.
-        memory: Peak bytes of a step with the weights; None where the device does not say.
-    """
-
-    name: str
-    params: int
-    rounds: list[dict[str, float]] = field(default_factory=list)
-    memory: int | None = None
-
-    @property
-    def seconds(self) -> list[float]:
-        """A step's seconds, round by round."""
-        return [sum(parts.values()) for parts in self.rounds]
-
-    def part(self, name: str) -> float:
-        """Median seconds of a part of the step."""
-        return statistics.median(parts[name] for parts in self.rounds)
-
-
-@dataclass
-class Comparison:
-    """Networks timed with one setting; the first is the baseline."""
-
-    setting: Setting
-    networks: list[Measured]
-
-    def ratios(self, network: Measured) -> list[float]:
-        """Round by round the baseline's time over the network's: its relative throughput."""
-        pairs = zip(self.networks[0].seconds, network.seconds, strict=True)
-        return [baseline / seconds for baseline, seconds in pairs]
-
-
-# (networks, settings) of the questions that are asked often; the settings are overridden by flags.
-PRESETS: dict[str, tuple[tuple[str, ...], tuple[dict, ...]]] = {
-    'paper': (tuple(NETWORKS), (dict(),)),
-    'headline': (('ResNet-50', 'SB'), tuple(
-        dict(mode=mode, layout=layout, fuse=mode == 'inference')
-        for mode in PARTS for layout in LAYOUTS)),
-    'resolution': (('ResNet-50', 'SB', 'NL'), tuple(
-        dict(batch=1, shape=shape, layout='nhwc', fuse=True)
-        for shape in ((224, 224), (320, 320), (512, 512), (640, 960), (800, 1333)))),
-    'batch': (('ResNet-50', 'SB', 'NL'), tuple(
-        dict(batch=batch, layout='nhwc', fuse=True) for batch in (1, 4, 16, 64))),
-    'settings': (('ResNet-50', 'SB', 'SB size=4', 'SB size=7', 'SB size=14', 'SB size=20',
-                  'SB channels=1', 'SB channels=2', 'SB channels=4', 'SB channels=6',
-                  'SB channels=13', 'SB stages=1', 'SB stages=2', 'SB stages=3', 'SB stages=4',
-                  'SB stages=1234'), (dict(layout='nhwc', fuse=True),)),
-    'detector': (FASTER, tuple(
-        dict(mode=mode, batch=batch, shape=(800, 1344))
-        for mode, batch in (('inference', 1), ('training', 2)))),
-    'segmentor': (('configs/fpn_r50_40k_ade20k-512x512.py',
-                   'configs/fpn_sb_r50_40k_ade20k-512x512.py'), tuple(
-        dict(mode=mode, batch=4, shape=(512, 512)) for mode in PARTS)),
-    'training-split': (FASTER, (dict(mode='training', data=True),)),
-}  # fmt: skip
 
 
 def benchmark(
@@ -137,7 +28,7 @@ def benchmark(
     device: str = 'cpu',
     rounds: int = 10,
     min_seconds: float = 0.3,
-    progress: Callable[[str], None] = _quiet,
+    progress: Callable[[str], None] | None = None,
 ) -> Iterator[Comparison]:
     """Times networks side by side.
 
@@ -159,7 +50,7 @@ def benchmark(
     Raises:
         UserError: A network, the device or the compiler is missing, or a setting makes no sense.
     """
-    settings = list(settings)
+    settings, progress = list(settings), progress or _quiet
     _check(names, settings, device, rounds)
     for setting in settings:
         progress(str(setting))
@@ -180,7 +71,7 @@ def operator_times(
     settings: Iterable[Setting],
     device: str = 'cpu',
     rounds: int = 10,
-    progress: Callable[[str], None] = _quiet,
+    progress: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[Setting, dict[str, dict[str, float]]]]:
     """Where a step's time goes: each operator's own, by PyTorch's profiler.
 
@@ -200,7 +91,7 @@ def operator_times(
     Raises:
         UserError: As :func:`benchmark`.
     """
-    settings = list(settings)
+    settings, progress = list(settings), progress or _quiet
     _check(names, settings, device, rounds)
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device == 'cuda')]
     time_of = f'self_{"device" if device == "cuda" else "cpu"}_time_total'
@@ -226,6 +117,10 @@ def operator_times(
                 for network, rows in taken.items()
             },
         )
+
+
+def _quiet(line: str) -> None:
+    """Says nothing."""
 
 
 def _check(names, settings, device, rounds) -> None:
@@ -379,91 +274,3 @@ class _Side:
     def _synchronise(self) -> None:
         if self.device == 'cuda':
             torch.cuda.synchronize()
-
-
-def as_json(comparison: Comparison) -> dict:
-    """A comparison as plain values, with every round."""
-    return asdict(comparison)
-
-
-def from_json(values: dict) -> Comparison:
-    """The comparison that :func:`as_json` wrote."""
-    setting = dict(values['setting'], shape=tuple(values['setting']['shape']))
-    return Comparison(Setting(**setting), [Measured(**row) for row in values['networks']])
-
-
-def versions(device: str) -> dict[str, str | int]:
-    """What the figures depend on: device, threads, PyTorch and Python."""
-    return dict(
-        device=device_name(device),
-        threads=torch.get_num_threads(),
-        torch=torch.__version__.partition('+')[0],
-        python='.'.join(map(str, sys.version_info[:2])),
-    )
-
-
-def run_benchmark(args) -> None:
-    """Does as ``tools/analysis_tools/benchmark.py``'s arguments say: prints, and writes files.
-
-    Raises:
-        UserError: As :func:`benchmark`; ``args.out`` cannot be written.
-    """
-    from mmsb.analysis.reports.page import as_text
-    from mmsb.benchmark.report import as_csv, draw, table
-
-    names, presets = PRESETS[args.preset] if args.preset else ((), (dict(),))
-    names = args.networks or names
-    given = {
-        name: getattr(args, name)
-        for name in ('mode', 'batch', 'shape', 'dtype', 'layout')
-        if getattr(args, name)
-    }
-    flags = {name: True for name in ('fuse', 'compile', 'graph', 'data') if getattr(args, name)}
-    settings = []
-    for preset, values in itertools.product(presets, itertools.product(*given.values())):
-        setting = {**preset, **dict(zip(given, values, strict=True))}
-        if setting.get('mode') == 'training':
-            setting.pop('fuse', None)  # the preset's, for its inference
-        settings.append(Setting(**{**setting, **flags}))
-    settings = list(dict.fromkeys(settings))
-    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    found = versions(device)
-    print(', '.join(f'{key} {value}' for key, value in found.items()))
-    progress = (lambda line: print(line, file=sys.stderr)) if sys.stderr.isatty() else _quiet
-    if args.operators:
-        return _run_operators(args, names, settings, device, progress)
-    comparisons = []
-    for comparison in benchmark(names, settings, device, args.rounds, args.min_seconds, progress):
-        comparisons.append(comparison)
-        print(f'\n{comparison.setting}\n{as_text(*table(comparison))}', flush=True)
-    if args.out:
-        stem = args.name or args.preset or 'benchmark'
-        values = dict(**found, comparisons=[as_json(comparison) for comparison in comparisons])
-        with replacing(args.out / f'{stem}.json') as part:
-            part.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
-        with replacing(args.out / f'{stem}.csv') as part:
-            part.write_text(as_csv(comparisons), encoding='utf-8')
-        figure = draw(comparisons, found['device'])
-        if figure is not None:
-            with replacing(args.out / f'{stem}.png') as part:
-                figure.savefig(part, format='png')
-
-
-def _run_operators(args, names, settings, device, progress) -> None:
-    from mmsb.analysis.reports.page import as_text
-    from mmsb.benchmark.report import operator_table
-
-    lines = []
-    for setting, times in operator_times(names, settings, device, args.rounds, progress):
-        print(f'\n{setting}, ms a step\n{as_text(*operator_table(times))}', flush=True)
-        for network, operators in times.items():
-            lines += [[str(setting), network, *pair] for pair in operators.items()]
-    if args.out:
-        stem = args.name or f'{args.preset or "benchmark"}_operators'
-        with (
-            replacing(args.out / f'{stem}.csv') as part,
-            part.open('w', newline='', encoding='utf-8') as file,
-        ):
-            csv.writer(file).writerows([['setting', 'network', 'operator', 'ms'], *lines])

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmsb.analysis.reports.page import NONE
-from mmsb.benchmark.measuring import PARTS, Comparison, Measured
+from mmsb.benchmark.results import PARTS, Comparison, Measured
 from mmsb.benchmark.workloads import NETWORKS
 from mmsb.studies.paper.printed import PRINTED, R50
 

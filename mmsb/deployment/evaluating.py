@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mmsb.deployment.runtime import OnnxModel
 from mmsb.engine.config import check_data_paths, set_dataloader_defaults
-from mmsb.engine.runner import build_runner, explained_data_errors, explained_errors
+from mmsb.engine.explaining import explained_data_errors, explained_errors
+from mmsb.engine.runner import build_runner
 from mmsb.inference.loading import read_config
 from mmsb.utils.errors import UserError
 

@@ -19,16 +19,16 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-import mmsb
-from mmsb.analysis.config_counts import input_shape
 from mmsb.deployment.detectors import OUTPUTS, detect, in_order_of, is_plain_two_stage
 from mmsb.deployment.operators import ExportSafe
 from mmsb.deployment.runtime import OnnxModel, check_packages
-from mmsb.engine.config import use_weights
-from mmsb.engine.runner import explained_errors
+from mmsb.engine.config import input_shape, use_weights
+from mmsb.engine.explaining import explained_errors
 from mmsb.inference.loading import load_model, read_config
+from mmsb.models import fuse_spatial_bias
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
+from mmsb.version import __version__
 
 SUFFIXES = dict(onnx='.onnx', torchscript='.ts', exported='.pt2')
 OPSET = 17  # also what runtimes of 2022 know
@@ -155,8 +155,6 @@ def export(
 
     network = deepcopy(eager)
     if fuse_conv_bn:
-        from mmsb.models import fuse_spatial_bias
-
         network.model = fuse_spatial_bias(network.model)
     step = divisor if divisor > 1 else 33  # any size is allowed: odd ones
     others = [(1, 3, 3 * step, 5 * step), (4, 3, 4 * step, 3 * step)] if dynamic else []
@@ -258,7 +256,7 @@ def _metadata(cfg, model, images, dynamic, names, classes) -> dict[str, str]:
         std=[1.0] * 3 if std is None else std.flatten().tolist(),
         outputs=names,
         classes=list(classes or []),
-        producer=f'mmsb {mmsb.__version__}',
+        producer=f'mmsb {__version__}',
     )
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

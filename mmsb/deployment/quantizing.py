@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmsb.deployment.runtime import OnnxModel, load_onnx
 from mmsb.engine.config import check_data_paths
-from mmsb.engine.runner import explained_data_errors, explained_errors
+from mmsb.engine.explaining import explained_data_errors, explained_errors
 from mmsb.inference.loading import read_config
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing

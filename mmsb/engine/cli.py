@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+from mmsb.engine.distributed import rank_zero
 from mmsb.utils.errors import UserError
 from mmsb.utils.log_file import log_to_file
 
@@ -19,8 +20,6 @@ def report_user_errors(main: Callable) -> Callable:
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
-        from mmsb.engine.distributed import rank_zero
-
         try:
             return main(*args, **kwargs)
         except UserError as error:

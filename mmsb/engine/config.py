@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 from argparse import Namespace
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -13,11 +14,14 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
-from mmsb.check_env import PACKAGES, TASKS
+from mmsb.toolboxes.mmpretrain import BGRVisualizationHook
+from mmsb.utils.environment import PACKAGES, TASKS
 from mmsb.utils.errors import UserError
 
 # import name: (OneDL's distribution, OpenMMLab's)
 TOOLBOXES = {name: PACKAGES[name] for name in TASKS.values()}
+# Height and width of images where the config says nothing.
+SHAPES = {'mmdet': (800, 1333), 'mmseg': (512, 512)}
 # kind of data set: what our configs read its folder from
 ROOT_VARIABLES = dict(
     CocoDataset='MMSB_COCO_ROOT',
@@ -165,8 +169,7 @@ def enable_visualization(cfg: Config, args: Namespace) -> None:
     if cfg.default_scope == 'mmpretrain':
         hook.update(enable=True, out_dir=show_dir)
         if (cfg.model.get('data_preprocessor') or {}).get('to_rgb'):
-            importlib.import_module('mmsb.engine.mmpretrain_hooks')
-            hook.type = 'BGRVisualizationHook'
+            hook.type = BGRVisualizationHook.__name__
     else:
         hook.draw = True
     if show_dir and cfg.default_scope == 'mmdet':
@@ -225,6 +228,37 @@ def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset
+
+
+def input_shape(cfg: Config) -> tuple[int, int]:
+    """Height and width of the images that a config tests on.
+
+    Args:
+        cfg: The config of a detector, segmentor or classifier.
+
+    Returns:
+        Of a segmentor its crop, as papers count; else what the test pipeline ends in. Of a
+        Resize that keeps the ratio, the largest image.
+    """
+    scope = cfg.get('default_scope')
+    crop = (cfg.model.get('data_preprocessor') or {}).get('size')
+    if crop:
+        return _pair(crop)
+    loader = cfg.get('test_dataloader') or {}
+    dataset = innermost_dataset(loader['dataset']) if 'dataset' in loader else ConfigDict()
+    for transform in reversed(dataset.get('pipeline') or ()):
+        kind = kind_of(transform)
+        if kind == 'CenterCrop':
+            return _pair(transform['crop_size'])
+        if kind == 'Resize' and 'scale' in transform:
+            return _pair(transform['scale'])[::-1]  # mmcv's are width and height
+    if dataset.get('type', '').rpartition('.')[2].startswith('CIFAR'):
+        return (32, 32)
+    return SHAPES.get(scope, (224, 224))
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def kind_of(dataset: ConfigDict) -> str:

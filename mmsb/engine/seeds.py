@@ -15,10 +15,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmsb.check_env import PACKAGES, device_name, installed
 from mmsb.engine.arguments import parse_train_args
 from mmsb.engine.config import check_data_paths, load_config
 from mmsb.engine.training_log import NOT_METRICS, TrainingLog, read_log, trained_for, unit
+from mmsb.utils.environment import PACKAGES, device_name, installed
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 

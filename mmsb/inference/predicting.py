@@ -15,50 +15,9 @@ from mmengine.registry import init_default_scope
 from rich.progress import track
 
 from mmsb.engine.config import check_config_path, check_toolbox, use_weights
-from mmsb.engine.runner import explained_errors
+from mmsb.engine.explaining import explained_errors
 from mmsb.inference.images import read_image
-from mmsb.utils.errors import UserError
-
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
-
-
-def find_images(paths: Sequence[str]) -> list[Path]:
-    """Images, and those directly in folders, in order.
-
-    Args:
-        paths: Image files and folders.
-
-    Returns:
-        The images' paths.
-
-    Raises:
-        UserError: A path does not exist, or a folder holds no image.
-    """
-    images = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f'{path} does not exist: give images or folders of images')
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
-            if not found:
-                raise UserError(f'folder {path} holds no image ({", ".join(EXTENSIONS)})')
-            images += found
-        else:
-            images.append(path)
-    return images
-
-
-def output_paths(images: Sequence[Path], out_dir: str | os.PathLike) -> dict[Path, Path]:
-    """Where what is drawn of images goes: NAME.png, and NAME_2.png where that is taken."""
-    used, taken, outs = Counter(), set(), {}
-    for path in dict.fromkeys(images):
-        name = path.stem
-        while name in taken:
-            used[path.stem] += 1
-            name = f'{path.stem}_{used[path.stem] + 1}'
-        taken.add(name)
-        outs[path] = Path(out_dir) / f'{name}.png'
-    return outs
+from mmsb.utils.files import find_images, output_paths
 
 
 def predict_images(

@@ -1,11 +1,14 @@
-"""Writing files whole or not at all."""
+"""Files: written whole or not at all; images in folders, and names for what is drawn of them."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmsb.utils.errors import UserError
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
 
 @contextmanager
@@ -25,3 +28,42 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise UserError(f'cannot write {path}: {error.strerror or error}') from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def find_images(paths: Sequence[str]) -> list[Path]:
+    """Images, and those directly in folders, in order.
+
+    Args:
+        paths: Image files and folders.
+
+    Returns:
+        The images' paths.
+
+    Raises:
+        UserError: A path does not exist, or a folder holds no image.
+    """
+    images = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise UserError(f'{path} does not exist: give images or folders of images')
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
+            if not found:
+                raise UserError(f'folder {path} holds no image ({", ".join(EXTENSIONS)})')
+            images += found
+        else:
+            images.append(path)
+    return images
+
+
+def output_paths(images: Sequence[Path], out_dir: str | os.PathLike) -> dict[Path, Path]:
+    """Where what is drawn of images goes: NAME.png, and NAME_2.png where that is taken."""
+    used, taken, outs = Counter(), set(), {}
+    for path in dict.fromkeys(images):
+        name = path.stem
+        while name in taken:
+            used[path.stem] += 1
+            name = f'{path.stem}_{used[path.stem] + 1}'
+        taken.add(name)
+        outs[path] = Path(out_dir) / f'{name}.png'
+    return outs

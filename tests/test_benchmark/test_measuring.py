@@ -11,8 +11,9 @@ import torch
 
 from mmsb.analysis.reports.page import as_markdown
 from mmsb.benchmark import measuring as module
-from mmsb.benchmark.measuring import Comparison, Measured, Setting, benchmark
+from mmsb.benchmark.measuring import benchmark
 from mmsb.benchmark.report import draw, operator_table, paper_ratio, quartiles, table
+from mmsb.benchmark.results import Comparison, Measured, Setting, from_json
 from mmsb.benchmark.workloads import NETWORKS, VARIANTS, build_workload
 from tests import readme
 from tests.conftest import assert_one_line
@@ -107,7 +108,7 @@ def test_tool_writes_what_it_measured(tool, tmp_path, capsys):
     with (tmp_path / 'benchmark.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2 * 3
-    first = module.from_json(values['comparisons'][0])
+    first = from_json(values['comparisons'][0])
     assert first.setting.shape == (32, 32)
     for row, seconds in zip(rows[3:6], first.networks[1].seconds, strict=True):
         assert row['network'] == 'SB' and float(row['seconds']) == pytest.approx(seconds, abs=1e-6)
@@ -245,7 +246,7 @@ def test_docs_show_what_was_measured(root, page, results, count):
     for path in files:
         values = json.loads(path.read_text())
         assert values['device'].split(',')[0] in text
-        for comparison in map(module.from_json, values['comparisons']):
+        for comparison in map(from_json, values['comparisons']):
             assert as_markdown([('table', *table(comparison))]) in text, path
 
 

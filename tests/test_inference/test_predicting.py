@@ -10,8 +10,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmsb.inference.predicting import find_images, output_paths, predict_images
+from mmsb.inference.predicting import predict_images
 from mmsb.utils.errors import UserError
+from mmsb.utils.files import find_images, output_paths
 from tests.conftest import MINI_SB, ROOT
 
 CONFIGS = dict(

@@ -8,7 +8,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmsb.analysis.config_counts import count_config, input_shape
+from mmsb.analysis.config_counts import count_config
+from mmsb.engine.config import input_shape
 from mmsb.utils.errors import UserError
 from tests.conftest import MINI_SB, ROOT
 

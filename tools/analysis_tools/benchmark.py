@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from mmsb.benchmark.measuring import DTYPES, LAYOUTS, PARTS, PRESETS, run_benchmark
+from mmsb.benchmark.measuring import DTYPES, LAYOUTS
+from mmsb.benchmark.results import PARTS
+from mmsb.benchmark.running import PRESETS, run_benchmark
 from mmsb.engine import report_user_errors
 
 

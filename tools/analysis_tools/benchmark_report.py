@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from mmsb.analysis.reports.page import as_markdown
-from mmsb.benchmark.measuring import from_json
 from mmsb.benchmark.report import as_blocks
+from mmsb.benchmark.results import from_json
 from mmsb.engine import report_user_errors
 from mmsb.utils.errors import UserError
 

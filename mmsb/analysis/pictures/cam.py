@@ -26,12 +26,11 @@ from torch import Tensor, nn
 
 from mmsb.analysis.pictures.spatial_bias_maps import spatial_bias_blocks
 from mmsb.engine.config import use_weights
-from mmsb.engine.runner import explained_errors
+from mmsb.engine.explaining import explained_errors
 from mmsb.inference.images import Inputs, load_inputs
 from mmsb.inference.loading import load_model, read_config
-from mmsb.inference.predicting import find_images, output_paths
 from mmsb.utils.errors import UserError
-from mmsb.utils.files import replacing
+from mmsb.utils.files import find_images, output_paths, replacing
 
 # grad-cam's classes that need one forward and at most one backward pass. Left out: those that run
 # the network once a channel (ScoreCAM, AblationCAM), that keep the graph of the gradient

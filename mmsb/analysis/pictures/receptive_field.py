@@ -18,14 +18,12 @@ from mmengine.config import Config
 from rich.progress import track
 from torch import Tensor, nn
 
-from mmsb.analysis.config_counts import input_shape
 from mmsb.analysis.reports.page import NONE
-from mmsb.engine.config import innermost_dataset
+from mmsb.engine.config import innermost_dataset, input_shape
 from mmsb.inference.images import read_image
 from mmsb.inference.loading import load_backbone
-from mmsb.inference.predicting import find_images
 from mmsb.utils.errors import UserError
-from mmsb.utils.files import replacing
+from mmsb.utils.files import find_images, replacing
 
 SHARES = (0.2, 0.5, 0.99)  # of the contribution
 STEP = 32  # sizes that divide by it divide by every stride of the usual networks

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from mmsb.inference.images import load_inputs
 from mmsb.inference.loading import load_backbone
-from mmsb.inference.predicting import find_images, output_paths
 from mmsb.models.backbones.sb_resnet import ResidualBlock
 from mmsb.utils.errors import UserError
-from mmsb.utils.files import replacing
+from mmsb.utils.files import find_images, output_paths, replacing
 
 PANEL = 2.2  # inches, the longer side
 GREY = np.array([0.299, 0.587, 0.114])

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mmsb.analysis.reports.page import as_html, as_markdown, as_text, mean_and_spread
-from mmsb.check_env import device_name
 from mmsb.engine.training_log import read_log, trained_for, unit
+from mmsb.utils.environment import device_name
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 

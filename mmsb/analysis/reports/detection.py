@@ -30,8 +30,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmsb.analysis.reports.page import NONE, as_html, as_markdown, as_text
-from mmsb.check_env import PACKAGES, installed
 from mmsb.engine.training_log import TrainingLog, read_log, trained_for, unit
+from mmsb.utils.environment import PACKAGES, installed
 from mmsb.utils.errors import UserError
 
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')  # as pycocotools orders them

@@ -10,10 +10,10 @@ from pathlib import Path
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmsb.inference.predicting import find_images
 from mmsb.registry import DATASETS as REGISTRY
 from mmsb.studies.ood.scores import CATEGORIES, DATASETS
 from mmsb.utils.errors import UserError
+from mmsb.utils.files import find_images
 
 BY_CATEGORY = ('edge', 'silhouette', 'cue-conflict')  # a folder for each category, no sessions
 LAYOUT = (

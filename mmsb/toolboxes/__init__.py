@@ -1,0 +1,1 @@
+"""All that differs between mmdet, mmseg and mmpretrain, a file each."""
