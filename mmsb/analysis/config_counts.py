@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from mmsb.analysis.counting import Counts, count
-from mmsb.engine.config import check_config_path, check_toolbox, input_shape
+from mmsb.engine.config import input_shape, read_model_config
+from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
 
 
@@ -65,14 +66,8 @@ def count_config(
         >>> count_config(path, (224, 224), backbone=True).counts.params
         23937620
     """
-    check_config_path(str(path))
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(cfg_options or {})
-    scope = cfg.get('default_scope') or 'mmengine'
-    check_toolbox(scope)
+    cfg = read_model_config(path, cfg_options)
     _check_device(device)
-    if 'backbone' not in cfg.get('model', {}):
-        raise UserError(f'{path} describes no model with a backbone: give a config to train')
     shape = tuple(shape or input_shape(cfg))
     if len(shape) != 2 or min(shape) < 1:
         raise UserError(f'the shape is {shape}; give height and width in pixels')
@@ -80,12 +75,12 @@ def count_config(
     padded = tuple(-(-side // divisor) * divisor for side in shape)
 
     part = cfg.model.backbone if backbone else cfg.model
-    with DefaultScope.overwrite_default_scope(scope):
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
         # Built on the CPU and moved: what reads numbers from tensors cannot be built on meta.
         model = MODELS.build(part).to(device)
     proposals = None if backbone else _fix_proposals(model)
     image = torch.empty(1, 3, *padded, device=device)
-    forward = None if backbone else _tensor_mode(model, scope, padded)
+    forward = None if backbone else partial(toolbox_of(cfg).forward, model)
     try:
         counts = count(model, image, forward=forward)
     except (NotImplementedError, RuntimeError) as error:
@@ -106,17 +101,6 @@ def _check_device(device: str) -> None:
         raise UserError(f'there is no device {device!r}; give meta, cpu or cuda') from error
     if kind == 'cuda' and not torch.cuda.is_available():
         raise UserError(f'device {device}: there is no GPU; on meta nothing is computed')
-
-
-def _tensor_mode(model: nn.Module, scope: str, shape: tuple[int, int]) -> Callable:
-    """The raw forward of a toolbox's model: no losses, no post-processing."""
-    samples = None
-    if scope == 'mmdet':
-        from mmdet.structures import DetDataSample
-
-        # Cascade's stages clip their boxes to the image.
-        samples = [DetDataSample(metainfo=dict(img_shape=shape, batch_input_shape=shape))]
-    return lambda image: model(image, samples, mode='tensor')
 
 
 def _fix_proposals(model: nn.Module) -> int | None:

@@ -9,14 +9,14 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmsb.engine.config import check_config_path, check_data_paths, check_toolbox
+from mmsb.engine.config import check_data_paths, read_model_config
 from mmsb.studies.paper.networks import paper_networks
 from mmsb.studies.paper.printed import R50, SB_R50
+from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
 
 # The networks of the paper's Tables 8 and 9, and what they are called.
@@ -90,17 +90,12 @@ def build_workload(name: str, data_batch: int | None = None) -> Workload:
         if data_batch:
             raise UserError(f'{name} has no data: give configs to --data')
         return _paper_network(name)
-    check_config_path(name)
-    cfg = Config.fromfile(name)
-    scope = cfg.get('default_scope')
-    if scope not in TOOLBOX_INPUTS:
-        raise UserError(f'{name} describes no classifier, detector or segmentor')
-    check_toolbox(scope)
+    cfg = read_model_config(name)
     loader = None
     if data_batch:
         check_data_paths(cfg, ('train_dataloader',))
         cfg.train_dataloader.batch_size = data_batch
-    with DefaultScope.overwrite_default_scope(scope):
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
         if data_batch:
             loader = Runner.build_dataloader(cfg.train_dataloader)
@@ -111,7 +106,7 @@ def build_workload(name: str, data_batch: int | None = None) -> Workload:
     return Workload(
         os.path.basename(name).removesuffix('.py'),
         model,
-        TOOLBOX_INPUTS[scope],
+        toolbox_of(cfg).random_inputs,
         partial(model, mode='predict'),
         loss,
         loader and partial(_batches, loader, model),
@@ -160,51 +155,3 @@ def _paper_network(name: str) -> Workload:
         lambda images, _: model(images),
         lambda images, labels: F.cross_entropy(model(images), labels),
     )
-
-
-def _classifier_inputs(batch, shape, device):
-    from mmpretrain.structures import DataSample
-
-    samples = [DataSample().set_gt_label(0).to(device) for _ in range(batch)]
-    return torch.randn(batch, 3, *shape, device=device), samples
-
-
-def _segmentor_inputs(batch, shape, device):
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-
-    info = dict(img_shape=shape, ori_shape=shape, pad_shape=shape)
-    samples = []
-    for _ in range(batch):
-        labels = PixelData(data=torch.randint(2, (1, *shape), device=device))
-        samples.append(SegDataSample(metainfo=info, gt_sem_seg=labels))
-    return torch.randn(batch, 3, *shape, device=device), samples
-
-
-def _detector_inputs(batch, shape, device):
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
-
-    height, width = shape
-    info = dict(
-        img_shape=shape,
-        ori_shape=shape,
-        pad_shape=shape,
-        batch_input_shape=shape,
-        scale_factor=(1, 1),
-    )
-    samples = []
-    for _ in range(batch):
-        corners = torch.rand(8, 2, device=device) * 0.6
-        corners = torch.cat([corners, corners + 0.1 + torch.rand(8, 2, device=device) * 0.3], dim=1)
-        boxes = corners * corners.new_tensor([width, height, width, height])
-        truth = InstanceData(bboxes=boxes, labels=torch.zeros(8, dtype=torch.long, device=device))
-        samples.append(
-            DetDataSample(metainfo=info, gt_instances=truth, ignored_instances=truth[:0])
-        )
-    return torch.randn(batch, 3, *shape, device=device), samples
-
-
-TOOLBOX_INPUTS = dict(
-    mmpretrain=_classifier_inputs, mmseg=_segmentor_inputs, mmdet=_detector_inputs
-)

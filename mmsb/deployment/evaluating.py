@@ -11,10 +11,10 @@ from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
 from mmsb.deployment.runtime import OnnxModel
-from mmsb.engine.config import check_data_paths, set_dataloader_defaults
+from mmsb.engine.config import check_data_paths, read_model_config, set_dataloader_defaults
 from mmsb.engine.explaining import explained_data_errors, explained_errors
 from mmsb.engine.runner import build_runner
-from mmsb.inference.loading import read_config
+from mmsb.toolboxes import Toolbox, toolbox_of
 from mmsb.utils.errors import UserError
 
 
@@ -38,9 +38,10 @@ def evaluate(
         UserError: A file or the data is missing or cannot be read, the file is of another kind of
             model, or takes images of another size than the data's.
     """
-    cfg = read_config(config, cfg_options)
+    cfg = read_model_config(config, cfg_options)
     init_default_scope(cfg.default_scope)
-    if cfg.default_scope == 'mmdet':
+    toolbox = toolbox_of(cfg)
+    if not toolbox.evaluates_exports:
         raise UserError('of a detector no file is tested: give a classifier or segmentor')
     exported = OnnxModel(model)
     if exported.outputs != ['logits']:
@@ -60,7 +61,7 @@ def evaluate(
             cfg.visualizer.name = cfg.experiment_name
         try:
             runner = build_runner(cfg)
-            _replace_network(runner.model, exported)
+            _replace_network(toolbox, runner.model, exported)
             with explained_data_errors(cfg.test_dataloader):
                 runner.test_loop  # noqa: B018 (a property that builds the data set)
             return runner.test()
@@ -68,22 +69,16 @@ def evaluate(
             Visualizer._instance_dict.pop(cfg.experiment_name, None)
 
 
-def _replace_network(model: nn.Module, exported: OnnxModel) -> None:
-    """Lets the file compute a model's logits; what makes predictions of them stays."""
-    segments = hasattr(model, 'decode_head')
-    head = model.decode_head if segments else model.head
+def _replace_network(toolbox: Toolbox, model: nn.Module, exported: OnnxModel) -> None:
+    """Lets the file compute a model's logits."""
 
     def logits(images: Tensor, *_, **__) -> Tensor:
         (found,) = exported(images)
-        if found.shape[1] != head.num_classes:
+        if found.shape[1] != classes:
             raise UserError(
-                f'{exported.path} knows {found.shape[1]} classes, the config {head.num_classes}: '
+                f'{exported.path} knows {found.shape[1]} classes, the config {classes}: '
                 'give the config that it was exported from'
             )
         return found
 
-    if segments:
-        model.encode_decode = logits
-    else:
-        model.extract_feat = logits
-        head.forward = lambda found: found
+    classes = toolbox.replace_network(model, logits)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,10 +21,11 @@ from torch import Tensor, nn
 from mmsb.deployment.detectors import OUTPUTS, detect, in_order_of, is_plain_two_stage
 from mmsb.deployment.operators import ExportSafe
 from mmsb.deployment.runtime import OnnxModel, check_packages
-from mmsb.engine.config import input_shape, use_weights
+from mmsb.engine.config import input_shape, read_model_config, use_weights
 from mmsb.engine.explaining import explained_errors
-from mmsb.inference.loading import load_model, read_config
+from mmsb.inference.loading import load_model
 from mmsb.models import fuse_spatial_bias
+from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 from mmsb.version import __version__
@@ -34,11 +34,6 @@ SUFFIXES = dict(onnx='.onnx', torchscript='.ts', exported='.pt2')
 OPSET = 17  # also what runtimes of 2022 know
 TOLERANCE = 1e-4  # of an output's largest value, in float32
 METADATA = 'metadata.json'
-RAW_OUTPUTS = (
-    'of a detector the features of its pyramid and the raw outputs of its dense head are exported: '
-    'boxes, second stage and non-maximum suppression are not (of a plain two-stage detector they '
-    'are, as ONNX, for single images of one size)'
-)
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ def export(
     """
     if format == 'onnx':
         check_packages('onnx', 'onnxruntime')
-    cfg = read_config(config, cfg_options)
+    cfg = read_model_config(config, cfg_options)
     init_default_scope(cfg.default_scope)
     divisor = _divisor(cfg)
     height, width = _shape(cfg, shape, divisor)
@@ -130,14 +125,18 @@ def export(
     use_weights(cfg, checkpoint)
     with explained_errors(cfg):
         model, classes = load_model(cfg, checkpoint)
-    kind = 'backbone' if backbone else cfg.default_scope
+    toolbox = toolbox_of(cfg)
+    run_network, note = toolbox.outputs, toolbox.export_note
+    if backbone:
+        run_network, note = _features, None
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, height, width, generator=generator)
-    if (kind, format, batch, dynamic) == ('mmdet', 'onnx', 1, False) and is_plain_two_stage(model):
-        kind = 'boxes'
+    plain = (backbone, format, batch, dynamic) == (False, 'onnx', 1, False)
+    if plain and is_plain_two_stage(model):
+        run_network, note = detect, None
         # Blots: in noise there is nothing to find.
         images = 2 * F.interpolate(torch.randn(1, 3, 6, 8, generator=generator), (height, width))
-    eager = _Network(model, kind)
+    eager = _Network(model, run_network)
     try:
         outputs = eager.named(images)
     except (RuntimeError, ValueError) as error:
@@ -145,7 +144,7 @@ def export(
             f'the model cannot run on {batch} x 3 x {height} x {width} '
             f'({str(error).strip().splitlines()[0]})'
         ) from error
-    if kind == 'boxes' and not len(outputs['boxes']):  # it would be traced as always finding none
+    if run_network is detect and not len(outputs['boxes']):  # traced, it would always find none
         raise UserError(
             'the detector finds nothing in a random image, with which it is exported: lower its '
             'threshold, as by --cfg-options model.test_cfg.rcnn.score_thr=0.001'
@@ -156,12 +155,13 @@ def export(
     network = deepcopy(eager)
     if fuse_conv_bn:
         network.model = fuse_spatial_bias(network.model)
+    toolbox.make_exportable(network.model)
     step = divisor if divisor > 1 else 33  # any size is allowed: odd ones
     others = [(1, 3, 3 * step, 5 * step), (4, 3, 4 * step, 3 * step)] if dynamic else []
     # Traced at a size where no shortcut for sizes that divide is taken, and not at batch 1.
     example = torch.randn(2, *others[0][1:]) if dynamic else images
     try:
-        with _exporting(network, for_onnx=format == 'onnx'):
+        with _exporting(for_onnx=format == 'onnx'):
             content = WRITERS[format](network, example, dynamic, names, metadata)
     except Exception as error:  # each exporter has its own; what they say is the reason
         raise UserError(
@@ -182,7 +182,7 @@ def export(
                 f'{worst.relative:.1e} of its largest value on {_times(worst.shape)}, more than '
                 f'{TOLERANCE:g}; nothing was written'
             )
-    return Exported(out, metadata, checks, RAW_OUTPUTS if kind == 'mmdet' else None)
+    return Exported(out, metadata, checks, note)
 
 
 def compare(
@@ -271,61 +271,27 @@ def _features(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     return {f'features{i}': x for i, x in enumerate(model.backbone(image))}
 
 
-def _classifier(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    return dict(logits=model(image, mode='tensor'))
-
-
-def _segmentor(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    return dict(logits=model.encode_decode(image, [dict(img_shape=image.shape[2:])]))
-
-
-def _detector(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    features = model.extract_feat(image)
-    head = model.rpn_head if hasattr(model, 'rpn_head') else model.bbox_head
-    scores, deltas, *_ = head(features)
-    outputs = dict(pyramid=features, scores=scores, deltas=deltas)
-    return {f'{name}{i}': x for name, levels in outputs.items() for i, x in enumerate(levels)}
-
-
-NETWORKS = dict(
-    mmpretrain=_classifier,
-    mmseg=_segmentor,
-    mmdet=_detector,
-    boxes=detect,
-    backbone=_features,
-)
-
-
 class _Network(nn.Module):
     """A part of a model, from an image to a tuple of tensors."""
 
-    def __init__(self, model: nn.Module, part: str):
+    def __init__(self, model: nn.Module, run: Callable[[nn.Module, Tensor], dict[str, Tensor]]):
         super().__init__()
-        self.model, self.part = model, part
+        self.model, self.run = model, run
 
     def named(self, image: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return NETWORKS[self.part](self.model, image)
+            return self.run(self.model, image)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(NETWORKS[self.part](self.model, image).values())
+        return tuple(self.run(self.model, image).values())
 
 
 # ------------------------------------------------------------------ formats
 
 
 @contextmanager
-def _exporting(network: nn.Module, for_onnx: bool):
+def _exporting(for_onnx: bool):
     """Makes what exporters cannot follow exportable, and silences what is known of them."""
-    for module in network.modules():
-        if type(module).__name__ == 'Upsample' and getattr(module, 'scale_factor', None):
-            # mmseg's makes a number of the size, which fixes it
-            module.forward = partial(
-                F.interpolate,
-                scale_factor=module.scale_factor,
-                mode=module.mode,
-                align_corners=module.align_corners,
-            )
     with (
         warnings.catch_warnings(),
         torch.no_grad(),

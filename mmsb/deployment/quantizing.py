@@ -14,9 +14,9 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmsb.deployment.runtime import OnnxModel, load_onnx
-from mmsb.engine.config import check_data_paths
+from mmsb.engine.config import check_data_paths, read_model_config
 from mmsb.engine.explaining import explained_data_errors, explained_errors
-from mmsb.inference.loading import read_config
+from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 
@@ -86,7 +86,7 @@ def calibration_images(
     Raises:
         UserError: The config or its data is missing or cannot be read.
     """
-    cfg = read_config(config, cfg_options)
+    cfg = read_model_config(config, cfg_options)
     init_default_scope(cfg.default_scope)
     if cfg.get('val_dataloader') is None:
         raise UserError(f'{config} has no val_dataloader to take images from')
@@ -94,9 +94,10 @@ def calibration_images(
     cfg.model.backbone.init_cfg = None
     with explained_errors(cfg):
         preprocess = MODELS.build(cfg.model).data_preprocessor
-        cfg.val_dataloader.update(num_workers=0, persistent_workers=False, batch_size=1)
-        if cfg.default_scope == 'mmpretrain':
-            cfg.val_dataloader.setdefault('collate_fn', dict(type='default_collate'))
+        cfg.val_dataloader.update(
+            num_workers=0, persistent_workers=False, pin_memory=False, batch_size=1
+        )
+        toolbox_of(cfg).set_loader_defaults(cfg.val_dataloader)
         with explained_data_errors(cfg.val_dataloader):
             loader = Runner.build_dataloader(cfg.val_dataloader)
         for data in islice(loader, number):

@@ -1,8 +1,6 @@
 """Config files and command-line flags into one config, for any of the three toolboxes."""
 
 import difflib
-import importlib
-import importlib.util
 import logging
 import os
 from argparse import Namespace
@@ -14,21 +12,8 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
-from mmsb.toolboxes.mmpretrain import BGRVisualizationHook
-from mmsb.utils.environment import PACKAGES, TASKS
+from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
-
-# import name: (OneDL's distribution, OpenMMLab's)
-TOOLBOXES = {name: PACKAGES[name] for name in TASKS.values()}
-# Height and width of images where the config says nothing.
-SHAPES = {'mmdet': (800, 1333), 'mmseg': (512, 512)}
-# kind of data set: what our configs read its folder from
-ROOT_VARIABLES = dict(
-    CocoDataset='MMSB_COCO_ROOT',
-    ADE20KDataset='MMSB_ADE20K_ROOT',
-    ImageNet='MMSB_IMAGENET_ROOT',
-    CIFAR100='MMSB_CIFAR100_ROOT',
-)
 
 
 def check_config_path(path: str) -> None:
@@ -40,6 +25,39 @@ def check_config_path(path: str) -> None:
     close = difflib.get_close_matches(Path(path).name, names, n=2, cutoff=0.5)
     hint = f'; did you mean {" or ".join(str(folder / name) for name in close)}?' if close else ''
     raise UserError(f'config {path} does not exist{hint}')
+
+
+def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Config:
+    """Reads a config and imports its toolbox. Everything of mmsb that reads one does so here.
+
+    Args:
+        path: The config file.
+        cfg_options: Settings to override. Defaults to None.
+
+    Raises:
+        UserError: The config does not exist, or its toolbox is missing or broken.
+    """
+    check_config_path(str(path))
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(cfg_options or {})
+    toolbox_of(cfg).check()
+    return cfg
+
+
+def read_model_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Config:
+    """Reads a config whose model is built outside a runner, as :func:`read_config`.
+
+    Raises:
+        UserError: As there, or it describes no model of a toolbox with a backbone.
+    """
+    cfg = read_config(path, cfg_options)
+    if not toolbox_of(cfg).name or 'backbone' not in cfg.get('model', {}):
+        raise UserError(
+            f'{path} describes no detector, segmentor or classifier: give a config to train'
+        )
+    if 'data_preprocessor' in cfg:  # as mmengine's runner merges it
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return cfg
 
 
 def load_config(args: Namespace) -> Config:
@@ -54,34 +72,12 @@ def load_config(args: Namespace) -> Config:
     Raises:
         UserError: The config does not exist, or its toolbox is missing or broken.
     """
-    check_config_path(args.config)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = (
         args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(args.config).stem)
     )
-    check_toolbox(cfg.get('default_scope', 'mmengine'))
     return cfg
-
-
-def check_toolbox(name: str) -> None:
-    """Imports a toolbox; says which line installs it where it is missing."""
-    if name not in TOOLBOXES:
-        return
-    onedl, openmmlab = TOOLBOXES[name]
-    if importlib.util.find_spec(name) is None:
-        raise UserError(
-            f'this config needs {name}, which is not installed: pip install {onedl} '
-            f'(OneDL) or {openmmlab} (OpenMMLab)'
-        )
-    try:
-        importlib.import_module(name)
-    except (ImportError, AssertionError) as error:
-        raise UserError(
-            f'{name} is installed but does not import ({error}): python -m mmsb.check_env says more'
-        ) from error
 
 
 def apply_train_args(cfg: Config, args: Namespace) -> None:
@@ -166,37 +162,19 @@ def enable_visualization(cfg: Config, args: Namespace) -> None:
             logging.WARNING,
         )
     hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
-    if cfg.default_scope == 'mmpretrain':
-        hook.update(enable=True, out_dir=show_dir)
-        if (cfg.model.get('data_preprocessor') or {}).get('to_rgb'):
-            hook.type = BGRVisualizationHook.__name__
-    else:
-        hook.draw = True
-    if show_dir and cfg.default_scope == 'mmdet':
-        hook.test_out_dir = show_dir
-    if show_dir and cfg.default_scope == 'mmseg':
-        cfg.visualizer.save_dir = show_dir
+    toolbox_of(cfg).draw_predictions(cfg, show_dir)
 
 
 def enable_tta(cfg: Config) -> None:
     """Test-time augmentation: the config's own, else horizontal flips."""
+    toolbox = toolbox_of(cfg)
     if 'tta_model' not in cfg:
-        cfg.tta_model = {
-            'mmdet': dict(
-                type='DetTTAModel',
-                tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
-            ),
-            'mmseg': dict(type='SegTTAModel'),
-            'mmpretrain': dict(type='AverageClsScoreTTA'),
-        }[cfg.default_scope]
+        cfg.tta_model = deepcopy(toolbox.tta_model)
     dataset = innermost_dataset(cfg.test_dataloader.dataset)
     if 'tta_pipeline' not in cfg:
         *transforms, pack = deepcopy(dataset.pipeline)
-        if cfg.default_scope == 'mmdet':
-            pack['meta_keys'] = (
-                *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-                *('flip', 'flip_direction'),
-            )
+        if toolbox.tta_meta_keys:
+            pack['meta_keys'] = toolbox.tta_meta_keys
         # The truth is loaded behind the flips: mmseg compares with it as it is.
         truth = [t for t in transforms if t['type'] == 'LoadAnnotations']
         before = [t for t in transforms if t not in truth]
@@ -208,15 +186,12 @@ def enable_tta(cfg: Config) -> None:
 
 
 def set_dataloader_defaults(cfg: Config, args: Namespace, names: tuple[str, ...]) -> None:
-    """mmpretrain's own tools give its data loaders these defaults; the flags undo them."""
+    """Gives data loaders the defaults of the toolbox's own tools; the flags undo them."""
     for name in names:
         loader = cfg.get(name)
         if loader is None:
             continue
-        if cfg.get('default_scope') == 'mmpretrain':
-            loader.setdefault('pin_memory', True)
-            loader.setdefault('collate_fn', dict(type='default_collate'))
-            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+        toolbox_of(cfg).set_loader_defaults(loader)
         if args.no_pin_memory:
             loader.pin_memory = False
         if args.no_persistent_workers or loader.get('num_workers', 0) == 0:
@@ -240,7 +215,6 @@ def input_shape(cfg: Config) -> tuple[int, int]:
         Of a segmentor its crop, as papers count; else what the test pipeline ends in. Of a
         Resize that keeps the ratio, the largest image.
     """
-    scope = cfg.get('default_scope')
     crop = (cfg.model.get('data_preprocessor') or {}).get('size')
     if crop:
         return _pair(crop)
@@ -254,7 +228,7 @@ def input_shape(cfg: Config) -> tuple[int, int]:
             return _pair(transform['scale'])[::-1]  # mmcv's are width and height
     if dataset.get('type', '').rpartition('.')[2].startswith('CIFAR'):
         return (32, 32)
-    return SHAPES.get(scope, (224, 224))
+    return toolbox_of(cfg).image_size
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -292,7 +266,7 @@ def check_data_paths(cfg: Config, names: tuple[str, ...]) -> None:
         dataset = innermost_dataset(cfg[name].dataset)
         for path in data_paths(dataset):
             if '://' not in path and not os.path.exists(path):
-                variable = ROOT_VARIABLES.get(kind_of(dataset))
+                variable = toolbox_of(cfg).root_variables.get(kind_of(dataset))
                 hint = f' ({variable}=PATH sets it for train, val and test)' if variable else ''
                 raise UserError(
                     f'{path} does not exist ({name} reads it): put the data there, or say where '

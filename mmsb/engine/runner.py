@@ -3,9 +3,7 @@
 import os
 from argparse import Namespace
 
-import torch
 from mmengine.config import Config
-from mmengine.evaluator import DumpResults
 from mmengine.fileio import dump
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
@@ -20,6 +18,7 @@ from mmsb.engine.config import (
 from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.engine.explaining import explained_data_errors, explained_errors
 from mmsb.models import SpatialBias, fuse_spatial_bias
+from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import checkpoint_keys
 
@@ -70,7 +69,7 @@ def test(args: Namespace) -> dict[str, float]:
         with explained_errors(cfg):
             runner = build_runner(cfg)
             if args.out:
-                runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
+                runner.test_evaluator.metrics.append(toolbox_of(cfg).dump(args.out))
             with explained_data_errors(cfg.test_dataloader):
                 runner.test_loop  # noqa: B018
             if args.fuse_conv_bn:
@@ -87,29 +86,6 @@ def build_runner(cfg: Config) -> Runner:
     """Builds the runner of a config, fit for CPU processes where there is no GPU."""
     prepare_for_cpu(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-
-
-def _dump_results(cfg: Config, path: str) -> DumpResults:
-    if cfg.default_scope == 'mmdet':  # writes masks as RLE, not as full-size arrays
-        from mmdet.evaluation import DumpDetResults
-
-        return DumpDetResults(out_file_path=path)
-    return (_DumpMaps if cfg.default_scope == 'mmseg' else DumpResults)(out_file_path=path)
-
-
-class _DumpMaps(DumpResults):
-    """Dumps segmentation maps alone: mmseg's logits would take 600 bytes a pixel."""
-
-    def process(self, data_batch, predictions):
-        keys = ('img_path', 'ori_shape')
-        maps = [
-            dict(
-                {key: sample[key] for key in keys if key in sample},
-                pred_sem_seg=sample['pred_sem_seg']['data'].to(torch.int16),
-            )
-            for sample in predictions
-        ]
-        super().process(data_batch, maps)
 
 
 def refuse_plain_resume(runner: Runner) -> None:

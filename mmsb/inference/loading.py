@@ -12,33 +12,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from mmsb.engine.config import TOOLBOXES, check_config_path, check_toolbox
+from mmsb.engine.config import read_model_config
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
-
-
-def read_config(path: str, cfg_options: dict | None = None) -> Config:
-    """Reads a config of one of the toolboxes, which it imports.
-
-    Args:
-        path: The config file.
-        cfg_options: Settings to override. Defaults to None.
-
-    Raises:
-        UserError: The config or its toolbox is missing, or it describes no model.
-    """
-    check_config_path(path)
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(cfg_options or {})
-    scope = cfg.get('default_scope')
-    if scope not in TOOLBOXES or 'backbone' not in cfg.get('model', {}):
-        raise UserError(
-            f'{path} describes no detector, segmentor or classifier: give a config to train'
-        )
-    if 'data_preprocessor' in cfg:  # as mmengine's runner merges it
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    check_toolbox(scope)
-    return cfg
 
 
 def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] | None]:
@@ -91,7 +67,7 @@ def load_backbone(
     Raises:
         UserError: The config, its toolbox or the checkpoint is missing, or they do not fit.
     """
-    cfg = read_config(config, cfg_options)
+    cfg = read_model_config(config, cfg_options)
     if pretrained_files(cfg.model.backbone.get('init_cfg')):
         cfg.model.backbone.pop('init_cfg')
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.random.fork_rng(devices=[]):

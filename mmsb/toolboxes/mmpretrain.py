@@ -1,6 +1,76 @@
-"""A hook of mmpretrain's, mended."""
+"""Classification: mmpretrain."""
 
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from mmsb.utils.errors import UserError
+
+from .base import NamedClasses, Target, Toolbox
+
+
+class MMPretrain(Toolbox):
+    """Classifiers."""
+
+    name = 'mmpretrain'
+    root_variables = dict(ImageNet='MMSB_IMAGENET_ROOT', CIFAR100='MMSB_CIFAR100_ROOT')
+    tta_model = dict(type='AverageClsScoreTTA')
+
+    def set_loader_defaults(self, loader: ConfigDict) -> None:
+        loader.setdefault('pin_memory', True)
+        loader.setdefault('collate_fn', dict(type='default_collate'))
+        loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+
+    def draw_predictions(self, cfg: Config, folder: str | None) -> None:
+        hook = cfg.default_hooks.visualization
+        hook.update(enable=True, out_dir=folder)
+        if (cfg.model.get('data_preprocessor') or {}).get('to_rgb'):
+            hook.type = BGRVisualizationHook.__name__
+
+    def predictor(
+        self, cfg: Config, checkpoint: str, device: str | None, min_score: float
+    ) -> Callable[[Path, Path], str]:
+        from mmpretrain.apis import ImageClassificationInferencer
+
+        inferencer = ImageClassificationInferencer(cfg, checkpoint, device)
+
+        def predict(path: Path, out: Path) -> str:
+            with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+                result = inferencer(str(path), show_dir=folder)[0]
+                shutil.move(next(Path(folder).iterdir()), out)
+            name = result.get('pred_class', result['pred_label'])
+            return f'{name} ({result["pred_score"]:.2f})'
+
+        return predict
+
+    def random_inputs(self, batch: int, shape: tuple[int, int], device: str) -> tuple[Tensor, list]:
+        from mmpretrain.structures import DataSample
+
+        samples = [DataSample().set_gt_label(0).to(device) for _ in range(batch)]
+        return torch.randn(batch, 3, *shape, device=device), samples
+
+    def target(
+        self, answer: Tensor, network: NamedClasses, category: str | None, min_score: float
+    ) -> Target:
+        """A class' logit: by default the class predicted."""
+        index = int(answer.argmax()) if category is None else network.class_index(category)
+        if index >= len(answer):
+            raise UserError(f'{network.name} has {len(answer)} classes, 0 to {len(answer) - 1}')
+        score = answer.softmax(0)[index].item()
+        return Target(answer[index], f'{network.class_name(index)} {score:.2f}')
+
+    def replace_network(self, model: nn.Module, logits: Callable) -> int:
+        model.extract_feat = logits
+        model.head.forward = lambda found: found
+        return model.head.num_classes
 
 
 @HOOKS.register_module()

@@ -155,7 +155,7 @@ def test_bad_input():
             count_config(MINI_SB, device='cuda')
     with pytest.raises(UserError, match="no device 'gpu'"):
         count_config(MINI_SB, device='gpu')
-    with pytest.raises(UserError, match='describes no model'):
+    with pytest.raises(UserError, match='describes no detector'):
         count_config('configs/_base_/runtimes/detection.py')
     with pytest.raises(UserError, match='cannot run on 3 x 64 x 64 on meta') as caught:
         count_config(MINI_SB, (64, 64), cfg_options={'model.neck.in_channels': [1, 2, 3, 4]})

@@ -2,7 +2,8 @@
 
 import argparse
 
-from mmsb.analysis.pictures.cam import METHODS, explain_images
+from mmsb.analysis.pictures.cam import METHODS
+from mmsb.analysis.pictures.cam_sheets import explain_images
 from mmsb.engine import report_user_errors
 
 

@@ -17,9 +17,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmsb.analysis.reports.page import as_html, as_markdown, as_text, mean_and_spread
+from mmsb.engine.config import read_model_config
 from mmsb.engine.seeds import read_run
 from mmsb.engine.training_log import read_log
-from mmsb.inference.loading import load_model, read_config
+from mmsb.inference.loading import load_model
 from mmsb.studies.longrange.dataset import CHANCE, IGNORED, PALETTE, POOLED, TASKS
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
@@ -188,7 +189,7 @@ def _cell(values: list[float], digits: int) -> str:
 
 def _load(folder: Path) -> tuple[Config, torch.nn.Module]:
     """The config and the model of a finished run."""
-    cfg = read_config(str(folder / f'{folder.parent.name}.py'))
+    cfg = read_model_config(str(folder / f'{folder.parent.name}.py'))
     try:
         checkpoint = (folder / 'last_checkpoint').read_text(encoding='utf-8').strip()
     except OSError as error:

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
-from mmsb.analysis.pictures import cam
-from mmsb.analysis.pictures.cam import METHODS, Explanation, Layer, Network, explain, find_layers
+from mmsb.analysis.pictures import cam, cam_sheets
+from mmsb.analysis.pictures.cam import METHODS, Explanation, explain
+from mmsb.analysis.pictures.cam_layers import Layer, Network, find_layers
 from mmsb.deployment.detectors import detect
 from mmsb.inference.images import Inputs
+from mmsb.toolboxes import TOOLBOXES
 from tests import readme
 from tests.conftest import MINI_SB, ROOT, assert_one_line
 from tests.weights import build_randomised
@@ -162,7 +164,7 @@ def test_a_sure_box_weighs_as_much_as_a_doubtful_one():
     """In logits: the gradient of log(p / (1 - p)) is 1 / (p (1 - p))."""
     scores = torch.tensor([0.99, 0.6, 0.2], dtype=torch.float64, requires_grad=True)
     found = BaseDataElement(scores=scores, labels=torch.tensor([3, 3, 4]), bboxes=torch.eye(4)[:3])
-    aim = cam.TASKS['mmdet'][1](found, Network('net', None, None, CLASSES), None, 0.5)
+    aim = TOOLBOXES['mmdet'].target(found, Network('net', None, None, CLASSES), None, 0.5)
     aim.value.backward()
     assert aim.text == '2 kite'
     assert scores.grad.tolist() == pytest.approx([1 / 0.0099, 1 / 0.24, 0])
@@ -176,16 +178,17 @@ def test_spatial_bias_beside_the_convolution(kind):
     block = network.model.backbone.layer2[1]
     read = []
     handle = block.bn1.register_forward_pre_hook(lambda module, args: read.append(args[0]))
-    task_run, task_aim, method = cam.TASKS[network.cfg.default_scope]
-    output = task_run(network.model, inputs.tensor.clone().requires_grad_(), inputs.samples)[0]
+    toolbox = TOOLBOXES[kind]
+    image = inputs.tensor.clone().requires_grad_()
+    output = toolbox.answer(network.model, image, inputs.samples)[0]
     handle.remove()
-    aim = task_aim(output, network, None, 0.0)
+    aim = toolbox.target(output, network, None, 0.0)
     (gradient,) = torch.autograd.grad(aim.value, read[0])
     layers = find_layers(network, ['backbone.layer2.1'], spatial_bias=True)
     assert [layer.title for layer in layers] == ['layer2.1.conv1', 'spatial bias']
     found = explain(network, inputs, layers, min_score=0.0)
     for heat, part in zip(found.maps, (slice(16), slice(16, 19)), strict=True):
-        layercam = method == 'layercam'
+        layercam = toolbox.cam_method == 'layercam'
         assert_same(heat, by_hand(read[0][:, part], gradient[:, part], layercam=layercam))
 
 
@@ -320,7 +323,7 @@ def test_spread():
     """0 of a point, 1 of a flat map, sqrt(3) of two ends of a long line."""
     flat, point, ends = np.ones((50, 30)), np.zeros((50, 30)), np.zeros((1, 1001))
     point[7, 9] = ends[0, 0] = ends[0, -1] = 2
-    found = [cam.spread(heat) for heat in (flat, point, ends)]
+    found = [cam_sheets.spread(heat) for heat in (flat, point, ends)]
     np.testing.assert_allclose(found, [1, 0, 3**0.5], atol=2e-3)
 
 
@@ -335,10 +338,10 @@ def test_a_sheet_has_its_panels():
         Explanation(picture, [None, heat, heat, heat], 'wall', mask=heat > 0.5),
     ]
     columns = [(network, layers) for network in networks]
-    figure = cam.draw_sheet('a.png', columns, found, layers_a_row=2)
+    figure = cam_sheets.draw_sheet('a.png', columns, found, layers_a_row=2)
     assert len(figure.axes) == 2 * 5
     titles = [axes.get_title() for axes in figure.axes]
-    far = f'spread {cam.spread(heat):.2f}'
+    far = f'spread {cam_sheets.spread(heat):.2f}'
     assert titles[:5] == [
         *('a.png', f'one: 1 kite\na, {far}', f'b, {far}', 'two: wall\na, no map', f'b, {far}')
     ]
@@ -397,7 +400,7 @@ def test_tool_side_by_side(files, tmp_path, tool):
     assert [line.split()[-1] for line in lines] == [str(tmp_path / f'o/{n}.png') for n in 'ab']
     assert 'plain: name ' in lines[0] and 'mmpretrain: name ' in lines[0]
     sheet = cv2.imread(str(tmp_path / 'o/a.png'))
-    assert sheet.shape[1] == pytest.approx(3 * cam.PANEL * cam.DPI, abs=2)
+    assert sheet.shape[1] == pytest.approx(3 * cam_sheets.PANEL * cam_sheets.DPI, abs=2)
     assert sorted(p.name for p in (tmp_path / 'o').iterdir()) == ['a.png', 'b.png']
 
 

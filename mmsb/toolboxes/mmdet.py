@@ -1,0 +1,134 @@
+"""Object detection: mmdet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from .base import NamedClasses, NothingToExplainError, Target, Toolbox, write_rgb
+
+
+class MMDet(Toolbox):
+    """Detectors."""
+
+    name = 'mmdet'
+    image_size = (800, 1333)
+    root_variables = dict(CocoDataset='MMSB_COCO_ROOT')
+    tta_model = dict(
+        type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+    )
+    tta_meta_keys = (
+        *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+        *('flip', 'flip_direction'),
+    )
+    # A box hangs on one place; Grad-CAM, which weights a channel everywhere alike, misses it.
+    cam_method = 'layercam'
+    export_note = (
+        'of a detector the features of its pyramid and the raw outputs of its dense head are '
+        'exported: boxes, second stage and non-maximum suppression are not (of a plain two-stage '
+        'detector they are, as ONNX, for single images of one size)'
+    )
+    evaluates_exports = False
+
+    def draw_predictions(self, cfg: Config, folder: str | None) -> None:
+        super().draw_predictions(cfg, folder)
+        if folder:
+            cfg.default_hooks.visualization.test_out_dir = folder
+
+    def dump(self, path: str) -> DumpResults:
+        """Writes masks as RLE, not as full-size arrays."""
+        from mmdet.evaluation import DumpDetResults
+
+        return DumpDetResults(out_file_path=path)
+
+    def predictor(
+        self, cfg: Config, checkpoint: str, device: str | None, min_score: float
+    ) -> Callable[[Path, Path], str]:
+        from mmdet.apis import DetInferencer
+
+        inferencer = DetInferencer(cfg, checkpoint, device, show_progress=False)
+        classes = inferencer.model.dataset_meta['classes']
+
+        def predict(path: Path, out: Path) -> str:
+            results = inferencer(
+                str(path), return_vis=True, return_datasamples=True, pred_score_thr=min_score
+            )
+            write_rgb(results['visualization'][0], out)
+            found = results['predictions'][0].pred_instances
+            labels = found.labels[found.scores >= min_score].tolist()
+            counts = Counter(classes[label] for label in labels)
+            return ', '.join(f'{n} {name}' for name, n in counts.most_common()) or 'nothing'
+
+        return predict
+
+    def random_inputs(self, batch: int, shape: tuple[int, int], device: str) -> tuple[Tensor, list]:
+        from mmdet.structures import DetDataSample
+
+        height, width = shape
+        info = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), shape)
+        samples = []
+        for _ in range(batch):
+            corners = torch.rand(8, 2, device=device) * 0.6
+            sizes = 0.1 + torch.rand(8, 2, device=device) * 0.3
+            boxes = torch.cat([corners, corners + sizes], dim=1)
+            boxes = boxes * boxes.new_tensor([width, height, width, height])
+            labels = torch.zeros(8, dtype=torch.long, device=device)
+            truth = InstanceData(bboxes=boxes, labels=labels)
+            samples.append(
+                DetDataSample(
+                    metainfo=dict(info, scale_factor=(1, 1)),
+                    gt_instances=truth,
+                    ignored_instances=truth[:0],
+                )
+            )
+        return torch.randn(batch, 3, *shape, device=device), samples
+
+    def forward(self, model: nn.Module, images: Tensor) -> tuple:
+        from mmdet.structures import DetDataSample
+
+        # Cascade's stages clip their boxes to the image.
+        shape = tuple(images.shape[2:])
+        sample = DetDataSample(metainfo=dict(img_shape=shape, batch_input_shape=shape))
+        return model(images, [sample] * len(images), mode='tensor')
+
+    def outputs(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+        """The pyramid's features and the dense head's raw scores and deltas, level by level."""
+        features = model.extract_feat(images)
+        head = model.rpn_head if hasattr(model, 'rpn_head') else model.bbox_head
+        scores, deltas, *_ = head(features)
+        found = dict(pyramid=features, scores=scores, deltas=deltas)
+        return {f'{name}{i}': x for name, levels in found.items() for i, x in enumerate(levels)}
+
+    def answer(self, model: nn.Module, images: Tensor, samples: list) -> list:
+        """Boxes with scores and labels, in pixels of the input."""
+        return [sample.pred_instances for sample in model.predict(images, samples, rescale=False)]
+
+    def target(
+        self, answer: InstanceData, network: NamedClasses, category: str | None, min_score: float
+    ) -> Target:
+        """The sum of the log-odds of the boxes' scores.
+
+        Not of the scores: the surer a box is, the smaller is the gradient of its probability, and
+        the map would be of the doubtful boxes. What leads to a box's place is not explained.
+        """
+        kept = answer.scores >= min_score
+        wanted = 'detection'
+        if category is not None:
+            index = network.class_index(category)
+            kept &= answer.labels == index
+            wanted = f'{network.class_name(index)} detected'
+        if not kept.any():
+            raise NothingToExplainError(f'no {wanted} of score {min_score:g} or more')
+        scores = answer.scores[kept]
+        counts = Counter(network.class_name(label) for label in answer.labels[kept].tolist())
+        text = ', '.join(f'{count} {name}' for name, count in counts.most_common(3))
+        text += ',\xa0...' if len(counts) > 3 else ''
+        value = scores.logit(eps=torch.finfo(scores.dtype).eps).sum()
+        return Target(value, text, boxes=answer.bboxes[kept].detach().cpu().numpy())

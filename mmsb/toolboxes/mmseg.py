@@ -1,0 +1,118 @@
+"""Semantic segmentation: mmseg."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+from mmengine.structures import PixelData
+from torch import Tensor, nn
+
+from .base import NamedClasses, NothingToExplainError, Target, Toolbox, write_rgb
+
+
+class MMSeg(Toolbox):
+    """Segmentors."""
+
+    name = 'mmseg'
+    image_size = (512, 512)
+    root_variables = dict(ADE20KDataset='MMSB_ADE20K_ROOT')
+    tta_model = dict(type='SegTTAModel')
+
+    def draw_predictions(self, cfg: Config, folder: str | None) -> None:
+        super().draw_predictions(cfg, folder)
+        if folder:
+            cfg.visualizer.save_dir = folder
+
+    def dump(self, path: str) -> DumpResults:
+        return _DumpMaps(out_file_path=path)
+
+    def predictor(
+        self, cfg: Config, checkpoint: str, device: str | None, min_score: float
+    ) -> Callable[[Path, Path], str]:
+        from mmseg.apis import MMSegInferencer
+
+        inferencer = MMSegInferencer(cfg, checkpoint, device=device)
+        inferencer.show_progress = False
+        classes = inferencer.model.dataset_meta['classes']
+
+        def predict(path: Path, out: Path) -> str:
+            results = inferencer(str(path), return_vis=True)
+            write_rgb(results['visualization'], out)
+            labels = np.asarray(results['predictions'])
+            counts = Counter(dict(zip(*np.unique(labels, return_counts=True), strict=True)))
+            shares = [(classes[i], n / labels.size) for i, n in counts.most_common(5)]
+            return ', '.join(f'{share:.0%} {name}' for name, share in shares)
+
+        return predict
+
+    def random_inputs(self, batch: int, shape: tuple[int, int], device: str) -> tuple[Tensor, list]:
+        from mmseg.structures import SegDataSample
+
+        info = dict(img_shape=shape, ori_shape=shape, pad_shape=shape)
+        samples = []
+        for _ in range(batch):
+            labels = PixelData(data=torch.randint(2, (1, *shape), device=device))
+            samples.append(SegDataSample(metainfo=info, gt_sem_seg=labels))
+        return torch.randn(batch, 3, *shape, device=device), samples
+
+    def outputs(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+        """Logits at the size of the input."""
+        return dict(logits=model.encode_decode(images, [dict(img_shape=images.shape[2:])]))
+
+    def target(
+        self, answer: Tensor, network: NamedClasses, category: str | None, min_score: float
+    ) -> Target:
+        """The sum of a class' logits over the pixels predicted as it: by default the most
+        frequent but background."""
+        labels = answer.argmax(0)
+        counts = labels.flatten().bincount(minlength=len(answer))
+        if category is not None:
+            index = network.class_index(category)
+        else:
+            foreground = counts.clone()
+            for i, name in enumerate(network.classes[: len(counts)]):
+                foreground[i] *= name.lower() != 'background'
+            index = int(foreground.argmax())
+        if index >= len(counts) or not counts[index]:
+            raise NothingToExplainError(f'no pixel is predicted as {network.class_name(index)}')
+        mask = labels == index
+        text = f'{network.class_name(index)}, {mask.float().mean():.0%} of the pixels'
+        return Target(answer[index][mask].sum(), text, mask=mask.cpu().numpy())
+
+    def make_exportable(self, model: nn.Module) -> None:
+        for module in model.modules():
+            if type(module).__name__ == 'Upsample' and getattr(module, 'scale_factor', None):
+                # mmseg's makes a number of the size, which fixes it
+                module.forward = partial(
+                    F.interpolate,
+                    scale_factor=module.scale_factor,
+                    mode=module.mode,
+                    align_corners=module.align_corners,
+                )
+
+    def replace_network(self, model: nn.Module, logits: Callable) -> int:
+        model.encode_decode = logits
+        return model.decode_head.num_classes
+
+
+class _DumpMaps(DumpResults):
+    """Dumps segmentation maps alone: mmseg's logits would take 600 bytes a pixel."""
+
+    def process(self, data_batch, predictions):
+        keys = ('img_path', 'ori_shape')
+        maps = [
+            dict(
+                {key: sample[key] for key in keys if key in sample},
+                pred_sem_seg=sample['pred_sem_seg']['data'].to(torch.int16),
+            )
+            for sample in predictions
+        ]
+        super().process(data_batch, maps)
