@@ -1,4 +1,4 @@
-# make demo | chain | test | lint | smoke; each sets up what it needs. STACK=openmmlab: OpenMMLab's releases.
+# make demo | chain | test | lint | smoke | docs; each sets up what it needs. STACK=openmmlab: OpenMMLab's releases.
 STACK ?= onedl
 ifeq ($(STACK),openmmlab)
 VENV := .venv-openmmlab
@@ -18,14 +18,15 @@ CHAIN_DET_ARGS := --cfg-options train_cfg.max_epochs=8 param_scheduler.1.T_max=8
 CHAIN_SEG_ARGS := --cfg-options train_cfg.max_iters=300 param_scheduler.1.end=300 train_cfg.val_interval=100
 export STACK
 
-.PHONY: help setup test lint smoke demo chain
+.PHONY: help setup test lint smoke demo chain docs
 
 help:
-	@echo 'make demo    draw a miniature COCO, train SB Faster R-CNN on 2 processes, report its AP'
+	@echo 'make demo    make a miniature COCO, train SB Faster R-CNN on 2 processes, report its AP'
 	@echo 'make chain   pretrain, publish, fine-tune, evaluate: classification, detection, segmentation'
 	@echo 'make test    the test suite'
 	@echo 'make lint    ruff, lint and format'
 	@echo 'make smoke   a short training on 2 processes'
+	@echo 'make docs    the documentation site, site/index.html; warnings and broken links fail'
 	@echo 'STACK=openmmlab make ...  with the original OpenMMLab releases'
 
 setup:
@@ -37,6 +38,11 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs:
+	@tools/setup_env.sh docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo site/index.html
 
 smoke: setup
 	$(BIN)/python tools/dataset_tools/make_mini_coco.py work_dirs/smoke/coco --train 16 --val 4

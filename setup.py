@@ -1,11 +1,10 @@
-"""Packaging. The toolboxes' stack is not a requirement: two distributions provide each import
-name (OneDL's and OpenMMLab's), and installing one over the other overwrites files silently."""
+"""What pyproject.toml cannot say: the package carries configs and tools for ``mim``."""
 
 import os
 import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
@@ -32,38 +31,4 @@ class BuildWithMim(build_py):
                 shutil.copy(ROOT / name, mim / name)
 
 
-def requirements(name: str) -> list[str]:
-    """The pins of requirements/NAME.txt."""
-    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
-    return [line for line in lines if line and not line.startswith('#')]
-
-
-version = {}
-exec((ROOT / 'mmsb' / 'version.py').read_text(), version)
-
-setup(
-    name='mmsb',
-    version=version['__version__'],
-    description='Spatial bias (attention-free global context) for OpenMMLab backbones',
-    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    python_requires='>=3.10',
-    packages=find_packages(include=['mmsb', 'mmsb.*']),
-    package_data={'mmsb.models.kernels': ['*.cpp']},
-    install_requires=['torch>=2.4', 'torchvision>=0.19'],
-    extras_require={
-        'onedl': requirements('onedl'),
-        'openmmlab': requirements('openmmlab'),
-        'deploy': requirements('deploy'),
-        'visualization': requirements('visualization'),
-        'tests': requirements('tests'),
-    },
-    cmdclass={'build_py': BuildWithMim},
-    classifiers=[
-        'License :: OSI Approved :: Apache Software License',
-        'Programming Language :: Python :: 3',
-        'Topic :: Scientific/Engineering :: Image Recognition',
-    ],
-    zip_safe=False,
-)
+setup(cmdclass={'build_py': BuildWithMim})

@@ -1,9 +1,15 @@
-"""README's commands, by name: tests run them as they stand there."""
+"""The commands and Python examples of README and docs, by name: tests run them as they stand.
+
+Tests run each line of a ``bash`` block and each ``python`` block. A ``shell`` block has
+placeholders or takes hours: a test only checks that its files exist. A line may stand on several
+pages.
+"""
 
 import re
 
 from tests.conftest import ROOT
 
+PAGES = [ROOT / 'README.md', ROOT / 'benchmarks/README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 # name: what only that command matches. test_readme.py sees that each command has one name, and
 # that each name is run by some test.
 NAMES = {
@@ -49,22 +55,52 @@ NAMES = {
     'ood report': r'ood_report\.py',
     'benchmark paper': r'benchmark\.py --preset paper',
     'benchmark': r'benchmark\.py ResNet',
+    'docs': r'^make docs',
+}
+
+
+# name: what only that Python example matches
+EXAMPLES = {
+    'detector': r'_delete_=True,\n.*SBResNet',
+    'features': r'features = SBResNet',
+    'own detection data': r'faster_rcnn_sb_r50',
+    'own segmentation data': r'fpn_sb_r50',
+    'own classification data': r'sb_resnet50_step',
 }
 
 
 def blocks(language: str) -> list[str]:
-    """README's fenced code blocks of a language."""
-    return re.findall(rf'```{language}\n(.*?)```', (ROOT / 'README.md').read_text(), re.S)
+    """The fenced code blocks of a language, on all pages."""
+    return [
+        block for page in PAGES
+        for block in re.findall(rf'```{language}\n(.*?)```', page.read_text(), re.DOTALL)
+    ]  # fmt: skip
 
 
 def commands() -> list[str]:
-    """Every line of README's bash blocks, without its comment."""
-    lines = [line for block in blocks('bash') for line in block.splitlines()]
-    return [re.sub(r'\s+#.*', '', line) for line in lines if line.strip()]
+    """Every line of the bash blocks once, without its comment."""
+    text = '\n'.join(blocks('bash'))
+    lines = re.sub(r' *\\\n +', ' ', text).splitlines()  # a long line goes on after a backslash
+    lines = [re.sub(r'\s+#.*', '', line) for line in lines if line.strip()]
+    return list(dict.fromkeys(lines))
+
+
+def examples() -> list[str]:
+    """Every Python block once."""
+    return list(dict.fromkeys(blocks('python')))
 
 
 def command(name: str) -> str:
     """The one command of that name."""
-    found = [line for line in commands() if re.search(NAMES[name], line)]
-    assert len(found) == 1, (name, found)
+    return _only(NAMES[name], commands())
+
+
+def example(name: str) -> str:
+    """The one Python example of that name."""
+    return _only(EXAMPLES[name], examples())
+
+
+def _only(pattern: str, texts: list[str]) -> str:
+    found = [text for text in texts if re.search(pattern, text, re.DOTALL)]
+    assert len(found) == 1, (pattern, found)
     return found[0]

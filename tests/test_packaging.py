@@ -1,14 +1,18 @@
 """The wheel and the editable installation, without a network."""
 
+import re
 import shlex
 import subprocess
 import sys
+import tarfile
 import zipfile
+from email import message_from_bytes
 from importlib import metadata
 
 import pytest
 from packaging.requirements import Requirement
 
+from mmsb.version import __version__
 from tests import readme
 from tests.conftest import ROOT
 
@@ -37,13 +41,24 @@ def setup(source, *args):
     assert done.returncode == 0, done.stderr
 
 
-def test_wheel(source, tmp_path):
+def build_wheel(source, out):
     pytest.importorskip('setuptools.command.bdist_wheel', reason='setuptools without wheel')
-    setup(source, 'bdist_wheel', '--dist-dir', str(tmp_path))
-    (wheel,) = tmp_path.glob('*.whl')
+    setup(source, 'bdist_wheel', '--dist-dir', str(out))
+    (wheel,) = out.glob('*.whl')
     with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        archive.extractall(tmp_path / 'site')
+        archive.extractall(out / 'site')
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture(scope='module')
+def wheel(source, tmp_path_factory):
+    """The folder that the wheel unpacks to, and its files' contents by name."""
+    out = tmp_path_factory.mktemp('wheel')
+    return out / 'site', build_wheel(source, out)
+
+
+def test_wheel(wheel, tmp_path):
+    site, names = wheel
     for name in (
         'mmsb/.mim/configs/faster_rcnn_sb_r50_fpn_1x_coco.py',
         'mmsb/.mim/configs/_base_/models/faster_rcnn_r50_fpn.py',
@@ -51,21 +66,59 @@ def test_wheel(source, tmp_path):
         'mmsb/.mim/tools/dist_train.sh',
         'mmsb/.mim/model-index.yml',
         'mmsb/ops/mmcv_ext/_ext.py',
-        'mmsb/models/kernels/spatial_bias_cpu.cpp',
+        'mmsb/py.typed',
     ):
         assert name in names
-    assert not any(name.startswith('tests/') for name in names)
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmsb').rglob('*.[pc]*p*')}
+    sources = {name for name in sources if name.endswith(('.py', '.cpp')) and '.mim' not in name}
+    assert sources <= set(names)
+    assert any(name.endswith('.cpp') for name in sources)
+    assert {name.split('/')[0] for name in names} == {'mmsb', f'mmsb-{__version__}.dist-info'}
 
     # what `mim train mmsb CONFIG` runs, and ModelHub reads
     done = subprocess.run(
-        [sys.executable, tmp_path / 'site/mmsb/.mim/tools/train.py', '--help'],
-        env={'PYTHONPATH': str(tmp_path / 'site')}, cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, site / 'mmsb/.mim/tools/train.py', '--help'],
+        env={'PYTHONPATH': str(site)}, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert '--auto-scale-lr' in done.stdout, done.stderr
     hub = pytest.importorskip('mmpretrain.apis').ModelHub
-    mim = tmp_path / 'site/mmsb/.mim'
+    mim = site / 'mmsb/.mim'
     hub.register_model_index(mim / 'model-index.yml', config_prefix=mim)
     assert hub.get('faster_rcnn_sb_r50_fpn_1x_coco').config.auto_scale_lr.base_batch_size == 16
+
+
+def test_metadata(wheel):
+    (name,) = [name for name in wheel[1] if name.endswith('/METADATA')]
+    found = message_from_bytes(wheel[1][name])
+    assert (found['Name'], found['Version']) == ('mmsb', __version__)
+    assert (found['License-Expression'], found['Author']) == ('Apache-2.0', 'The mmsb contributors')
+    assert found['License-File'] == 'LICENSE' and found['Requires-Python'] == '>=3.10'
+    assert found.get_payload().startswith('# mmsb')
+    assert set(found.get_all('Provides-Extra')) == {
+        'onedl', 'openmmlab', 'deploy', 'visualization', 'tests', 'docs',
+    }  # fmt: skip
+
+
+def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):
+    setup(source, 'sdist', '--dist-dir', str(tmp_path))
+    (archive,) = tmp_path.glob('*.tar.gz')
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path)
+    unpacked = tmp_path / f'mmsb-{__version__}'
+    for name in ('LICENSE', 'README.md', 'CHANGELOG.md', 'CITATION.cff', 'requirements/docs.txt'):
+        assert (unpacked / name).is_file()
+    again = build_wheel(unpacked, tmp_path)
+    assert {name: text for name, text in again.items() if not name.endswith('/RECORD')} == {
+        name: text for name, text in wheel[1].items() if not name.endswith('/RECORD')
+    }
+
+
+def test_one_version_in_all_files():
+    citation = (ROOT / 'CITATION.cff').read_text()
+    assert f'\nversion: {__version__}\n' in citation
+    assert f'Version: {__version__}\n' in (ROOT / 'configs/metafile.yml').read_text()
+    newest = re.search(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
+    assert newest[1] == __version__
 
 
 def test_editable_installation_links_mim(source):

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Make the environment of a stack: tools/setup_env.sh [onedl|openmmlab], into .venv or
-# .venv-openmmlab. PYTHON: the interpreter (default: the first CPython 3.10-3.13 found). A second
-# call sees that nothing changed and returns at once. UV_TORCH_BACKEND=cpu (uv's own) takes
-# PyTorch's CPU builds, which are much smaller, from PyTorch's index.
+# Make an environment: tools/setup_env.sh [onedl|openmmlab|docs], in .venv, .venv-openmmlab or
+# .venv-docs. The first two are the stacks; the third only builds the documentation. PYTHON: the
+# interpreter (default: the first CPython 3.10-3.13 found). A second call sees that nothing changed
+# and returns at once. UV_TORCH_BACKEND=cpu is uv's own option: it takes PyTorch's CPU builds, which
+# are much smaller, from PyTorch's index.
 set -u
 STACK="${1:-onedl}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -15,8 +16,15 @@ fail() {
 case "$STACK" in
   onedl) VENV=.venv ;;
   openmmlab) VENV=.venv-openmmlab ;;
+  docs) VENV=.venv-docs ;;
   *) fail "STACK is '$STACK': give onedl or openmmlab" ;;
 esac
+PINS=("requirements/$STACK.txt")
+GIB=1
+if [ "$STACK" != docs ]; then
+  PINS+=(requirements/{deploy,visualization,tests}.txt)
+  GIB=8
+fi
 
 is_supported() {
   "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
@@ -31,11 +39,13 @@ else
 fi
 
 STAMP="$VENV/.installed"
-WANTED="$(cat requirements/"$STACK".* requirements/{deploy,visualization,tests}.txt setup.py model-index.yml | cksum) $(pwd)"
+# pyproject.toml counts down to the settings of the linter and the tests, which install nothing.
+WANTED="$( (cat "${PINS[@]}" "requirements/$STACK.lock" setup.py model-index.yml
+  sed '/^\[tool.ruff\]/,$d' pyproject.toml) | cksum) $(pwd)"
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$WANTED" ]; then exit 0; fi
 
 FREE=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
-[ "$FREE" -ge 8 ] || fail "the disk has $FREE GiB free here: the environment needs 8"
+[ "$FREE" -ge "$GIB" ] || fail "the disk has $FREE GiB free here: the environment needs $GIB"
 
 UV=uv
 if ! command -v uv >/dev/null; then
@@ -57,18 +67,19 @@ step() {  # shows the output; on failure one line that says the likely cause
   elif grep -qiE 'dns|failed to fetch|error sending request|connect' "$LOG"; then
     fail 'the packages could not be downloaded: no network?'
   elif grep -qi 'no space left' "$LOG"; then
-    fail 'the disk is full: the environment needs 8 GiB'
+    fail "the disk is full: the environment needs $GIB GiB"
   fi
   fail "setting up $VENV failed (see above)"
 }
-echo "Setting up $VENV ($STACK, $("$PYTHON" --version)): a few GB, once ..."
+echo "Setting up $VENV ($STACK, $("$PYTHON" --version)): up to $GIB GiB, once ..."
 rm -f "$STAMP"
 step "$UV" venv -q --clear --python "$PYTHON" "$VENV"
 # Bytecode now, as pip does: where PYTHONDONTWRITEBYTECODE is set (many containers) every process
 # would compile 3,500 files again, for 4 s.
-step "$UV" pip install --compile-bytecode --python "$VENV/bin/python" -c "requirements/$STACK.lock" \
-  -r "requirements/$STACK.txt" -r requirements/deploy.txt \
-  -r requirements/visualization.txt -r requirements/tests.txt
-step "$UV" pip install -q --python "$VENV/bin/python" --no-deps -e .
-"$VENV/bin/python" -m mmsb.check_env || fail "the environment is not whole (see above)"
+step "$UV" pip install --compile-bytecode --python "$VENV/bin/python" \
+  -c "requirements/$STACK.lock" "${PINS[@]/#/--requirements=}"
+if [ "$STACK" != docs ]; then
+  step "$UV" pip install -q --python "$VENV/bin/python" --no-deps -e .
+  "$VENV/bin/python" -m mmsb.check_env || fail "the environment is not whole (see above)"
+fi
 echo "$WANTED" > "$STAMP"

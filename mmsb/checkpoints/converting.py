@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mmsb.checkpoints.publishing import save_checkpoint
 from mmsb.models import SBResNet, SBResNet_CIFAR
-from mmsb.models.backbones.sb_resnet import Bottleneck
+from mmsb.models.backbones.residual_block import Bottleneck
 from mmsb.models.growing import mmdet_names
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import load_checkpoint_file

@@ -1,6 +1,7 @@
 """Setting up: what goes wrong is one line, and a second call does nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ def project(tmp_path):
     """A copy of what setting up reads, with a folder of fake commands first on the path."""
     copy = tmp_path / 'project'
     copy.mkdir()
-    for name in ('setup.py', 'model-index.yml'):
+    for name in ('setup.py', 'pyproject.toml', 'model-index.yml'):
         shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / 'requirements', copy / 'requirements')
     (copy / 'tools').mkdir()
@@ -95,3 +96,15 @@ def test_a_second_call_does_nothing(project):
         file.write('six\n')  # another pin: set up anew
     assert setup(project).returncode == 0
     assert log.read_text() == 2 * calls
+
+
+def test_the_documentation_needs_no_torch(project):
+    log = project / 'calls'
+    fake(project, 'uv', f'echo "$@" >> {log}; mkdir -p .venv-docs')
+    assert setup(project, 'docs').returncode == 0
+    (line,) = [line for line in log.read_text().splitlines() if line.startswith('pip install')]
+    assert re.findall(r'requirements/[\w.]+', line) == [
+        'requirements/docs.lock',
+        'requirements/docs.txt',
+    ]
+    assert 'torch' not in (project / 'requirements/docs.lock').read_text()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmsb.inference.images import load_inputs
 from mmsb.inference.loading import load_backbone
-from mmsb.models.backbones.sb_resnet import ResidualBlock
+from mmsb.models.backbones.residual_block import ResidualBlock
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import find_images, output_paths, replacing
 

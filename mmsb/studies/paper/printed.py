@@ -39,12 +39,12 @@ class Printed:
 
 TITLES = {
     'T1': 'spatial bias in ResNet-38, 65 and 110 on CIFAR-100',
-    'T2': 'its place in a bottleneck (ResNet-65)',
-    'T3': 'the size of its grid (ResNet-65)',
-    'T4': 'the number of its channels (ResNet-65)',
-    'T5': 'its components (ResNet-65)',
-    'T6': 'its stages on ImageNet (ResNet-50)',
-    'T7': 'the number of its channels on ImageNet (ResNet-50)',
+    'T2': 'position in a bottleneck (ResNet-65)',
+    'T3': 'grid size (ResNet-65)',
+    'T4': 'number of maps (ResNet-65)',
+    'T5': 'components (ResNet-65)',
+    'T6': 'stages, on ImageNet (ResNet-50)',
+    'T7': 'number of maps, on ImageNet (ResNet-50)',
     'T8': 'channel attention (ResNet-50)',
     'T9': 'non-local networks (ResNet-50)',
     'T10': 'compressed non-local networks (ResNet-50)',
@@ -82,12 +82,12 @@ PRINTED = (
     Printed('T4', 'R65 bias-6 s12', '0.77'),
     Printed(
         'T5', 'Add b=1 broadcast', '0.76',
-        note='the paper says no more than "added": one map, broadcast, needs no further invention',
+        note='the paper only says "added"; one map, broadcast, is the simplest reading',
     ),
     Printed('T5', 'Maxpool', '0.77'),
     Printed(
         'T5', "Pool only (C'=3, no conv1d)", '0.71',
-        note='what remains without the 1-D convolution is a reading; other designs print 0.71 too',
+        note='the paper does not say what replaces the 1-D convolution; others have 0.71 too',
     ),
     Printed('T5', 'R65 SB_6', '0.77', same_as=('T1', 'R65 s(1, 2)')),
     Printed('T6', 'R50', '25.56'),
@@ -98,8 +98,8 @@ PRINTED = (
     Printed('T6', 'R50 SB s1-4, s4 size 5', '26.02', other_reading=True),
     Printed(
         'T6', 'R50 SB s1-4, s4 size 6', '26.02',
-        note='the paper gives no size for stage 4; the print allows 4, 5 and 6, and 6 is that of '
-        'CIFAR-100',
+        note='the paper gives no size for stage 4; the printed figure allows 4, 5 and 6, and 6 is '
+        'the size on CIFAR-100',
     ),
     Printed('T6', 'R50 SB s1-4, s4 size 7', '26.02', other_reading=True),
     Printed('T6', 'R50 SB s1-4, s4 size 10', '26.02', other_reading=True),
@@ -116,7 +116,7 @@ PRINTED = (
     ),
     Printed(
         'T8', 'SE', '28.09', '4.14',
-        note='thop from 0.1 on, which counts a norm twice as much, gives 4.14',
+        note='thop 0.1 and later, which counts norms at twice the cost, gives 4.14',
         top1='76.84', throughput=1787,
     ),
     Printed('T8', 'SK', '27.49', '4.47', quoted='Li et al. 2019', top1='77.56', throughput=1557),
@@ -125,7 +125,7 @@ PRINTED = (
         top1='76.86', throughput=1836,
     ),
     Printed(
-        'T8', 'SB-SE', '28.52', '4.16', note="the printed figure is SE's and 0.02",
+        'T8', 'SB-SE', '28.52', '4.16', note="the printed figure is SE's plus 0.02",
         top1='77.10', throughput=1626,
     ),
     Printed(
@@ -134,8 +134,8 @@ PRINTED = (
     ),
     Printed(
         'T8', 'SB-SK cat-BN=sb', '27.94', '4.49',
-        note="the printed figure is SK's, itself quoted, and 0.02; which channels of the "
-        'concatenation are normalised, the print does not tell',
+        note="the printed figure is SK's, which is quoted, plus 0.02; it does not tell which "
+        'channels of the concatenation are normalised',
         top1='77.93', throughput=1440,
     ),
     Printed(
@@ -145,8 +145,8 @@ PRINTED = (
     Printed('T9', 'R50', '25.56', '4.11', same_as=R50, top1='76.05', throughput=2042),
     Printed(
         'T9', 'NL', '32.92', '7.66', products=True,
-        note='only with the products of attention, two operations each, does it come near; GC '
-        'and BAT fit without theirs',
+        note='the count comes near only with the matrix products of attention, at two operations '
+        'each; GC and BAT fit without theirs',
         top1='77.25', throughput=1353,
     ),
     Printed('T9', 'GC_all c3-c5 r16', '28.08', '4.12', top1='76.93', throughput=1719),
@@ -157,7 +157,7 @@ PRINTED = (
     ),
     Printed(
         'T9', 'SB-NL', '33.35', '7.68', products=True,
-        note="the printed figure is NL's and 0.02; products counted as for NL",
+        note="the printed figure is NL's plus 0.02; matrix products are counted as for NL",
         top1='77.59', throughput=1276,
     ),
     Printed('T9', 'SB-GC', '28.51', '4.14', top1='77.00', throughput=1613),

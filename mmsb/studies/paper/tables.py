@@ -26,14 +26,14 @@ from mmsb.utils.errors import UserError
 EQUAL = 'equal'
 UNITS = {'M': 1e6, 'G': 1e9}
 EXPLANATION = (
-    'Param is in millions. FLOPs are in the convention that Table 1 confirms: as thop 0.0.31 '
-    "counts layers, with the maps of spatial bias made after a block's stride "
-    "(`resolution='strided'`). The authors' release makes them before it (`'released'`, the "
-    'default here), which costs a little more; `--format csv` has both, and the '
-    'multiply-accumulates of convolutions and linear layers.',
-    '"Equal" is equal in every printed digit. "Off by" is ours less the printed figure. "Quoted" '
-    'is a figure that the paper took over from another paper. "Other reading" is a network '
-    'that would be the row as well, where the paper does not say enough.',
+    'Param is in millions. FLOPs follow the convention that reproduces Table 1: layers count as '
+    "in thop 0.0.31, and spatial bias makes its maps after a block's stride "
+    "(`resolution='strided'`). The authors' release makes them before the stride "
+    "(`'released'`, the default here), which costs a little more. `--format csv` has both, and "
+    'the multiply-accumulates of convolutions and linear layers.',
+    '"Equal" means equal in every printed digit. "Off by" is our figure minus the printed one. '
+    '"Quoted" marks a figure that the paper took from another paper. "Other reading" marks a '
+    'network that fits the row as well, where the paper does not say enough.',
 )
 
 
@@ -173,8 +173,8 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 
 GENERATED = (
-    'Made by `python tools/analysis_tools/paper_tables.py --format markdown --out '
-    'docs/paper_tables.md`; do not edit.'
+    'This page is made by `python tools/analysis_tools/paper_tables.py --format markdown --out '
+    'docs/paper_tables.md`. Do not edit it.'
 )
 
 

@@ -18,7 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from mmsb.models import SBResNet
-from mmsb.models.kernels import blocks, training
+from mmsb.models.kernels import dispatch, training
 
 TYPES = {torch.float32: 'fp32', torch.bfloat16: 'bf16', torch.float16: 'fp16', torch.int64: 'i64'}
 TOOLS = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin'
@@ -40,8 +40,8 @@ def launches(dtype, shape=(2, 3, 64, 64), **options):
 
     with pytest.MonkeyPatch.context() as patch, torch.device('meta'):
         patch.setattr(training, 'launch', record)
-        patch.setattr(blocks, 'DEVICES', ('meta',))
-        patch.setattr(blocks, '_kernels', lambda device: training)
+        patch.setattr(dispatch, 'DEVICES', ('meta',))
+        patch.setattr(dispatch, '_kernels', lambda device: training)
         model = SBResNet(50, **options)
         for name, module in model.named_modules():  # as autocast leaves it
             if isinstance(module, torch.nn.Conv2d) and 'spatial_bias' not in name:

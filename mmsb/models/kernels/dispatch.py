@@ -18,8 +18,7 @@ DTYPES = torch.float32, torch.bfloat16, torch.float16
 def kernels_for(x: Tensor) -> ModuleType | None:
     """The module of the kernels for this tensor, here and now; None where operators have to do."""
     if (
-        x.device.type not in DEVICES
-        or type(x) not in (Tensor, nn.Parameter)
+        type(x) not in (Tensor, nn.Parameter)
         or x.dtype not in DTYPES
         or x.ndim != 4
         or not 0 < x.numel() < 2**31
@@ -28,7 +27,12 @@ def kernels_for(x: Tensor) -> ModuleType | None:
         or torch._C._are_functorch_transforms_active()
     ):
         return None
-    return _kernels(x.device.type)
+    return kernels_on(x.device)
+
+
+def kernels_on(device: torch.device) -> ModuleType | None:
+    """The module of the kernels for a device; None where they do not run."""
+    return _kernels(device.type) if device.type in DEVICES else None
 
 
 @cache
@@ -75,7 +79,7 @@ def _test(training, device: str) -> None:
                 raise RuntimeError('the kernels compute something else than the operators')
 
 
-def forward(block: nn.Module, x: Tensor) -> Tensor | None:
+def bottleneck(block: nn.Module, x: Tensor) -> Tensor | None:
     """A bottleneck's forward pass in kernels; None where its operators have to do.
 
     Args:
@@ -104,7 +108,7 @@ def forward(block: nn.Module, x: Tensor) -> Tensor | None:
         )  # fmt: skip
         y = block.conv2(u)
         channels, wide = y.shape[1], padded_width(y.shape[1], layer.num_channels)
-        held = block.norm_apart or not block.bn2.training
+        held = block.features_norm_held or not block.bn2.training
         y = training.Widen.apply(
             y, maps, block.bn2.weight, block.bn2.bias,
             training.Norm.of(block.bn2, held, slice(channels)),
@@ -112,16 +116,20 @@ def forward(block: nn.Module, x: Tensor) -> Tensor | None:
             layer.size, wide,
         )  # fmt: skip
         y = F.conv2d(y, training.pad_inputs(block.conv3, wide))
-    if block.downsample is None:
-        shortcut = x
-    else:
-        *layers, last = block.downsample
-        shortcut = x
-        for layer in layers:
-            shortcut = layer(shortcut)
-        fast = training.is_supported(last) and not _is_watched(last)
-        shortcut = training.norm_relu(shortcut, last, relu=False) if fast else last(shortcut)
-    return training.norm_relu(y, block.bn3, shortcut.to(y.dtype))
+    return training.norm_relu(y, block.bn3, _shortcut(block.downsample, x, training).to(y.dtype))
+
+
+def _shortcut(downsample: nn.Module | None, x: Tensor, training: ModuleType) -> Tensor:
+    if downsample is None:
+        return x
+    if type(downsample) is not nn.Sequential or _is_watched(downsample):
+        return downsample(x)
+    *layers, last = downsample
+    for layer in layers:
+        x = layer(x)
+    if _is_watched(last) or not training.is_supported(last):
+        return last(x)
+    return training.norm_relu(x, last, relu=False)
 
 
 def padded_width(channels: int, num_maps: int) -> int:
@@ -142,11 +150,9 @@ def norm_relu(x: Tensor, norm: nn.Module, relu: nn.Module) -> Tensor | None:
 
 
 def fits(block: nn.Module, training: ModuleType) -> bool:
-    """Whether :func:`forward` computes this block."""
+    """Whether :func:`bottleneck` computes this block."""
     if (
-        block.num_layers != 3
-        or not block.kernels
-        or any(block.plugin_names)
+        any(block.plugin_names.values())
         or not isinstance(block.drop_path, nn.Identity)
         or block.norm_names != ['bn1', 'bn2', 'bn3']
     ):
@@ -158,7 +164,6 @@ def fits(block: nn.Module, training: ModuleType) -> bool:
         if (
             block.spatial_bias_at != 2
             or block.fusion != 'concat'
-            or block.norm_split
             or layer.mixing is None
             or layer.pool is not F.adaptive_avg_pool2d
             or layer.num_channels > 13
@@ -166,6 +171,8 @@ def fits(block: nn.Module, training: ModuleType) -> bool:
             or layer.reduction.conv.stride != (1, 1)
             or type(block.conv3) is not nn.Conv2d
             or block.bn1.num_features % 16
+            or block.bn2.num_features != block.conv3.in_channels  # SKNet's is over maps alone
+            or layer.size > 32
         ):
             return False
         norms.append(layer.reduction.norm)
