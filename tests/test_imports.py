@@ -28,7 +28,7 @@ TOOLBOXES = ('mmdet', 'mmseg', 'mmpretrain')
 # Importing a kernel needs Triton or a C++ compiler.
 LAZY = {
     ('mmsb.models.fusion.block', 'mmsb.models.kernels'),
-    ('mmsb.models.kernels.blocks', 'mmsb.models.kernels.training'),
+    ('mmsb.models.kernels.dispatch', 'mmsb.models.kernels.training'),
 }
 
 
