@@ -1,7 +1,7 @@
 """What the rest of mmsb asks of a toolbox.
 
-A task is a subclass of :class:`Toolbox` in a file of its own and a line in
-:data:`mmsb.toolboxes.TOOLBOXES`.
+A task is a subclass of :class:`Toolbox` in a file of its own, a line in
+:data:`mmsb.toolboxes.TOOLBOXES`, and in :mod:`mmsb.utils.environment` what to install for it.
 """
 
 from __future__ import annotations
