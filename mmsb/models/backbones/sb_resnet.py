@@ -238,6 +238,7 @@ class SBResNet(BaseModule):
                         plugins=block_plugins[i][j],
                         drop_path_rate=drop_rates.pop(0),
                         with_cp=with_cp,
+                        kernels=kernels,
                         groups=groups,
                         base_width=base_width,
                     )

@@ -115,7 +115,8 @@ def warps(registers, shared, of_program):
 )
 def test_kernels_compile_without_spilling(arch, dtype, shape, everything):
     pytest.importorskip('triton', minversion='3.2')
-    code = f'from tests.test_models.test_kernels.test_compile import check; check({arch}, {dtype}, {shape}, {everything})'
+    module = 'tests.test_models.test_kernels.test_compile'
+    code = f'from {module} import check; check({arch}, {dtype}, {shape}, {everything})'
     # a process of its own: in the interpreter kernels cannot be compiled
     environment = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
     root = Path(__file__).parents[3]
