@@ -205,7 +205,7 @@ def test_results_are_the_same_in_every_run(kernels_everywhere):
     block = SBResNet(**SMALL).to(DEVICE).layer2[1]
     runs = []
     for _ in range(2):
-        x = X.to(DEVICE).clone().requires_grad_()
+        x = X.detach().to(DEVICE).clone().requires_grad_()
         twin = copy.deepcopy(block)
         out = twin(x)
         out.square().sum().backward()
