@@ -49,7 +49,15 @@ from .drawing import (
     water,
     wood,
 )
-from .folder import MAX_IMAGES, SIDES, check_numbers, fit, write_folder, write_sheet
+from .folder import (
+    SIDES,
+    Recipe,
+    encode_jpeg,
+    fit,
+    make_miniature,
+    random_generator,
+    write_sheet,
+)
 
 VERSION = 1  # of the drawing: raise it with any change that alters the pictures
 SPLITS = ('training', 'validation')
@@ -465,11 +473,9 @@ def draw_scene(
 
 def _draw_image(seed: int, split: int, index: int, size: tuple[int, int]) -> tuple[bytes, bytes]:
     """One JPEG and its annotation as PNG, a function of the arguments alone."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, split, index]))
+    rng = random_generator(seed, split, index)
     picture, labels = draw_scene(rng, *size, SCENES[index % len(SCENES)])
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(88, 96))]
-    jpeg = cv2.imencode('.jpg', picture[..., ::-1], quality)[1]
-    return jpeg.tobytes(), cv2.imencode('.png', labels)[1].tobytes()
+    return encode_jpeg(rng, picture, 88), cv2.imencode('.png', labels)[1].tobytes()
 
 
 def make_mini_ade20k(
@@ -478,55 +484,26 @@ def make_mini_ade20k(
     num_val: int = 60,
     size: tuple[int, int] = (144, 192),
     seed: int = 0,
-    num_workers: int = 1,
-    force: bool = False,
-    log: Callable[[str], None] | None = None,
+    **options,
 ) -> Path:
-    """Draw a miniature of ADE20K (the 150 classes of its scene parsing benchmark).
+    """Draws a miniature of ADE20K (the 150 classes of its scene parsing benchmark).
 
     ``images/training/ADE_train_00000001.jpg`` belongs to
     ``annotations/training/ADE_train_00000001.png``, uint8: 0 is other, 1 to 150 the classes, of
     which `LABELS` occur; likewise ``validation`` with ``ADE_val_00000001``.
 
-    Each picture depends on `seed`, its split, its number and `size` alone. The bytes are the same
-    wherever NumPy and OpenCV are of the same version. See `miniature.write_folder` for how the
-    folder is written.
-
     Args:
-        out_dir: The folder to make, e.g. ``data/mini_ade20k``. If it holds the same miniature
-            already, nothing is done.
+        out_dir: The folder to make, e.g. ``data/mini_ade20k``.
         num_train: Images in ``training``, 1 to 500,000.
         num_val: Images in ``validation``, likewise.
         size: Height and width of the pictures in pixels, 64 to 4096.
         seed: 0 or more.
-        num_workers: Threads that draw.
-        force: Replace another miniature in `out_dir`. Anything else is never replaced.
-        log: Called with a line that says what was done.
+        **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns:
-        The absolute path of `out_dir`.
-
-    Raises:
-        UserError: An argument is out of its range, `out_dir` holds something else, or it cannot
-            be written.
+    Returns and raises as that does.
     """
-    check_numbers(
-        ('train images', (num_train,), 1, MAX_IMAGES),
-        ('val images', (num_val,), 1, MAX_IMAGES),
-        ('height', size[:1], *SIDES),
-        ('width', size[1:], *SIDES),
-        ('seed', (seed,), 0, 2**63),
-        ('workers', (num_workers,), 1, 256),
-    )
-    recipe = {
-        'version': VERSION,
-        'num_train': num_train,
-        'num_val': num_val,
-        'size': list(size),
-        'seed': seed,
-    }
 
-    def write(root: Path, run: Callable) -> str:
+    def write(root: Path, run: Callable, recipe: Recipe) -> None:
         for split, count in enumerate((num_train, num_val)):
             images, annotations = (
                 root / kind / SPLITS[split] for kind in ('images', 'annotations')
@@ -538,9 +515,18 @@ def make_mini_ade20k(
                 name = f'{STEMS[split]}_{number:08d}'
                 (images / f'{name}.jpg').write_bytes(jpeg)
                 (annotations / f'{name}.png').write_bytes(png)
-        return f'{num_train} + {num_val} images'
 
-    return write_folder(out_dir, 'miniature ADE20K', recipe, write, num_workers, force, log)
+    return make_miniature(
+        out_dir,
+        'miniature ADE20K',
+        VERSION,
+        write,
+        (num_train, num_val),
+        dict(size=list(size)),
+        checks=[('height', size[:1], *SIDES), ('width', size[1:], *SIDES)],
+        seed=seed,
+        **options,
+    )
 
 
 def count_images(root: str | os.PathLike) -> dict[str, list[int]]:

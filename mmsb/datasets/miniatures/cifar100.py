@@ -15,7 +15,7 @@ import numpy as np
 from mmsb.utils.errors import UserError
 
 from . import figures, things
-from .folder import check_numbers, inspect_record, write_folder
+from .folder import MAX_OF_A_CLASS, Recipe, inspect_record, make_miniature, random_generator
 from .imagenet import Figure, draw_portrait, write_class_sheet
 
 VERSION = 1  # of the drawing: raise it with any change that alters the pictures
@@ -102,7 +102,7 @@ def _pickled(value: dict) -> bytes:
 
 def _draw_image(seed: int, split: int, index: int) -> np.ndarray:
     """One picture, RGB, channels first, a function of the arguments alone."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, split, index]))
+    rng = random_generator(seed, split, index)
     figure = tuple(CLASSES.values())[index % len(CLASSES)]
     picture = draw_portrait(rng, 2 * SIDE, 2 * SIDE, figure)
     small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
@@ -114,48 +114,26 @@ def make_mini_cifar100(
     num_train: int = 100,
     num_val: int = 20,
     seed: int = 0,
-    num_workers: int = 1,
-    force: bool = False,
-    log: Callable[[str], None] | None = None,
+    **options,
 ) -> Path:
-    """Draw a miniature of CIFAR-100, of the classes in `CLASSES`.
+    """Draws a miniature of CIFAR-100, of the classes in `CLASSES`.
 
     ``cifar-100-python/train``, ``test`` and ``meta`` are pickles as the real ones are. A picture
     is 3072 bytes: 32 x 32, red, then green, then blue. mmpretrain's ``CIFAR100`` and torchvision's
     know the MD5 of the real files and refuse others; ``mmsb.CIFAR100`` reads both.
 
-    Each picture depends on `seed`, its split and its number alone. The bytes are the same wherever
-    NumPy and OpenCV are of the same version. See `miniature.write_folder` for how the folder is
-    written.
-
     Args:
-        out_dir: The folder to make, e.g. ``data/mini_cifar100``. If it holds the same miniature
-            already, nothing is done.
+        out_dir: The folder to make, e.g. ``data/mini_cifar100``.
         num_train: Images of each class in ``train``, 1 to 10,000.
         num_val: Images of each class in ``test``, likewise.
         seed: 0 or more.
-        num_workers: Threads that draw.
-        force: Replace another miniature in `out_dir`. Anything else is never replaced.
-        log: Called with a line that says what was done.
+        **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns:
-        The absolute path of `out_dir`.
-
-    Raises:
-        UserError: An argument is out of its range, `out_dir` holds something else, or it cannot
-            be written.
+    Returns and raises as that does.
     """
-    most = 10_000
-    check_numbers(
-        ('train images', (num_train,), 1, most),
-        ('test images', (num_val,), 1, most),
-        ('seed', (seed,), 0, 2**63),
-        ('workers', (num_workers,), 1, 256),
-    )
-    recipe = {'version': VERSION, 'num_train': num_train, 'num_val': num_val, 'seed': seed}
     coarse = {name: k for k, names in enumerate(_NAMES.values()) for name in names.split()}
 
-    def write(root: Path, run: Callable) -> str:
+    def write(root: Path, run: Callable, recipe: Recipe) -> None:
         folder = root / FOLDER
         folder.mkdir()
         for index, (split, count) in enumerate(zip(SPLITS, (num_train, num_val), strict=True)):
@@ -170,9 +148,19 @@ def make_mini_cifar100(
             (folder / split).write_bytes(_pickled(batch))
         meta = {'fine_label_names': list(FINE_NAMES), 'coarse_label_names': list(COARSE_NAMES)}
         (folder / 'meta').write_bytes(_pickled(meta))
-        return f'{num_train} + {num_val} images of each of {len(CLASSES)} classes'
 
-    return write_folder(out_dir, NAME, recipe, write, num_workers, force, log)
+    return make_miniature(
+        out_dir,
+        NAME,
+        VERSION,
+        write,
+        (num_train, num_val),
+        most=MAX_OF_A_CLASS,
+        counted=f'images of each of {len(CLASSES)} classes',
+        splits=SPLITS,
+        seed=seed,
+        **options,
+    )
 
 
 def is_mini_cifar100(root: str | os.PathLike) -> bool:

@@ -16,7 +16,15 @@ import numpy as np
 
 from . import figures, things
 from .drawing import SS, Part, Stamp, background, photograph, placement
-from .folder import SIDES, check_numbers, write_folder, write_sheet
+from .folder import (
+    MAX_OF_A_CLASS,
+    SIDES,
+    Recipe,
+    encode_jpeg,
+    make_miniature,
+    random_generator,
+    write_sheet,
+)
 
 VERSION = 1  # of the drawing: raise it with any change that alters the pictures
 SPLITS = ('train', 'val')
@@ -107,11 +115,10 @@ def _draw_image(seed: int, split: int, size: tuple[int, int], item: tuple[str, i
     """The JPEG of one number of a synset, a function of the arguments alone."""
     synset, number = item
     entropy = [seed, split, CLASSES[synset][1], number]
-    rng = np.random.default_rng(np.random.SeedSequence(entropy))
+    rng = random_generator(*entropy)
     height, width = (int(v) for v in rng.integers(size[0], size[1] + 1, 2))
     picture = draw_portrait(rng, height, width, CLASSES[synset][2])
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(82, 96))]
-    return cv2.imencode('.jpg', picture[..., ::-1], quality)[1].tobytes()
+    return encode_jpeg(rng, picture)
 
 
 def make_mini_imagenet(
@@ -120,11 +127,9 @@ def make_mini_imagenet(
     num_val: int = 10,
     size: tuple[int, int] = (96, 128),
     seed: int = 0,
-    num_workers: int = 1,
-    force: bool = False,
-    log: Callable[[str], None] | None = None,
+    **options,
 ) -> Path:
-    """Draw a miniature of ImageNet-1k, of the synsets in `CLASSES`.
+    """Draws a miniature of ImageNet-1k, of the synsets in `CLASSES`.
 
     Folders ``train/n01443537`` and ``val/n01443537`` and so on, readable as they are by
     mmpretrain's ``CustomDataset`` and torchvision's ``ImageFolder``, whose labels then count the
@@ -132,46 +137,19 @@ def make_mini_imagenet(
     ImageNet's own class numbers, up to 999: with them mmpretrain's ``ImageNet`` reads it where a
     config of 1000 classes says ``split='train'``.
 
-    Each picture depends on `seed`, its split, synset, number and `size` alone. The bytes are the
-    same wherever NumPy and OpenCV are of the same version. See `miniature.write_folder` for how the
-    folder is written.
-
     Args:
-        out_dir: The folder to make, e.g. ``data/mini_imagenet``. If it holds the same miniature
-            already, nothing is done.
+        out_dir: The folder to make, e.g. ``data/mini_imagenet``.
         num_train: Images of each synset in ``train``, 1 to 10,000.
         num_val: Images of each synset in ``val``, likewise.
         size: Smallest and largest side of a picture in pixels, 64 to 4096; width and height are
             drawn independently.
         seed: 0 or more.
-        num_workers: Threads that draw.
-        force: Replace another miniature in `out_dir`. Anything else is never replaced.
-        log: Called with a line that says what was done.
+        **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns:
-        The absolute path of `out_dir`.
-
-    Raises:
-        UserError: An argument is out of its range, `out_dir` holds something else, or it cannot
-            be written.
+    Returns and raises as that does.
     """
-    most = 10_000
-    check_numbers(
-        ('train images', (num_train,), 1, most),
-        ('val images', (num_val,), 1, most),
-        ('size', size, *SIDES),
-        ('seed', (seed,), 0, 2**63),
-        ('workers', (num_workers,), 1, 256),
-    )
-    recipe = {
-        'version': VERSION,
-        'num_train': num_train,
-        'num_val': num_val,
-        'size': list(size),
-        'seed': seed,
-    }
 
-    def write(root: Path, run: Callable) -> str:
+    def write(root: Path, run: Callable, recipe: Recipe) -> None:
         (root / 'meta').mkdir()
         for index, (split, count) in enumerate(zip(SPLITS, (num_train, num_val), strict=True)):
             items = [(synset, n) for synset in CLASSES for n in range(count)]
@@ -183,9 +161,20 @@ def make_mini_imagenet(
                 (root / split / name).write_bytes(jpeg)
                 lines.append(f'{name} {CLASSES[synset][1]}\n')
             (root / 'meta' / f'{split}.txt').write_text(''.join(lines))
-        return f'{num_train} + {num_val} images of each of {len(CLASSES)} classes'
 
-    return write_folder(out_dir, 'miniature ImageNet', recipe, write, num_workers, force, log)
+    return make_miniature(
+        out_dir,
+        'miniature ImageNet',
+        VERSION,
+        write,
+        (num_train, num_val),
+        dict(size=list(size)),
+        checks=[('size', size, *SIDES)],
+        most=MAX_OF_A_CLASS,
+        counted=f'images of each of {len(CLASSES)} classes',
+        seed=seed,
+        **options,
+    )
 
 
 def draw_sheet(root: str | os.PathLike, path: str | os.PathLike, split: str = 'train') -> None:
