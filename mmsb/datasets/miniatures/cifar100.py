@@ -14,7 +14,8 @@ import numpy as np
 
 from mmsb.utils.errors import UserError
 
-from . import figures, things
+from . import things
+from .figures import food, household, living, outdoors
 from .folder import MAX_OF_A_CLASS, Recipe, inspect_record, make_miniature, random_generator
 from .imagenet import Figure, draw_portrait, write_class_sheet
 
@@ -51,36 +52,36 @@ FINE_NAMES = tuple(sorted(' '.join(_NAMES.values()).split()))
 """CIFAR-100's 20 coarse and 100 fine labels, in its order."""
 
 CLASSES: dict[str, Figure] = {
-    'apple': (figures.apple, 60, True),
-    'aquarium_fish': (figures.goldfish, 30, True),
-    'bed': (figures.bed, 10, True),
-    'beetle': (figures.ladybug, 180, True),
-    'bottle': (figures.wine_bottle, 30, True),
-    'bowl': (figures.bowl, 15, True),
-    'bus': (figures.bus, 12, True),
-    'butterfly': (figures.butterfly, 90, True),
-    'can': (figures.can, 30, True),
-    'castle': (figures.castle, 8, True),
-    'chair': (figures.chair, 10, True),
+    'apple': (food.apple, 60, True),
+    'aquarium_fish': (living.goldfish, 30, True),
+    'bed': (household.bed, 10, True),
+    'beetle': (living.ladybug, 180, True),
+    'bottle': (household.wine_bottle, 30, True),
+    'bowl': (household.bowl, 15, True),
+    'bus': (outdoors.bus, 12, True),
+    'butterfly': (living.butterfly, 90, True),
+    'can': (household.can, 30, True),
+    'castle': (outdoors.castle, 8, True),
+    'chair': (household.chair, 10, True),
     'clock': (things.clock, 25, False),
-    'couch': (figures.sofa, 10, True),
-    'cup': (figures.mug, 20, True),
-    'house': (figures.house, 8, True),
-    'lamp': (figures.lamp, 12, True),
-    'mushroom': (figures.mushroom, 30, True),
-    'oak_tree': (figures.oak, 8, True),
-    'orange': (figures.orange, 180, True),
-    'palm_tree': (figures.palm, 12, True),
-    'pear': (figures.pear, 60, True),
-    'pickup_truck': (figures.pickup, 12, True),
-    'pine_tree': (figures.pine, 8, True),
-    'rocket': (figures.rocket, 45, True),
-    'snail': (figures.snail, 25, True),
-    'sunflower': (figures.sunflower, 25, True),
-    'sweet_pepper': (figures.bell_pepper, 60, True),
-    'table': (figures.table, 10, True),
+    'couch': (household.sofa, 10, True),
+    'cup': (household.mug, 20, True),
+    'house': (outdoors.house, 8, True),
+    'lamp': (household.lamp, 12, True),
+    'mushroom': (food.mushroom, 30, True),
+    'oak_tree': (living.oak, 8, True),
+    'orange': (food.orange, 180, True),
+    'palm_tree': (living.palm, 12, True),
+    'pear': (food.pear, 60, True),
+    'pickup_truck': (outdoors.pickup, 12, True),
+    'pine_tree': (living.pine, 8, True),
+    'rocket': (outdoors.rocket, 45, True),
+    'snail': (living.snail, 25, True),
+    'sunflower': (living.sunflower, 25, True),
+    'sweet_pepper': (food.bell_pepper, 60, True),
+    'table': (household.table, 10, True),
     'television': (things.tv, 10, True),
-    'tulip': (figures.tulip, 25, True),
+    'tulip': (living.tulip, 25, True),
 }
 """The fine labels that are drawn."""
 

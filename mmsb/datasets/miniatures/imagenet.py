@@ -14,8 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from . import figures, things
+from . import things
 from .drawing import SS, Part, Stamp, background, photograph, placement
+from .figures import food, household, living, outdoors
 from .folder import (
     MAX_OF_A_CLASS,
     SIDES,
@@ -33,42 +34,42 @@ Figure = tuple[Callable[[np.random.Generator], list[Part]], float, bool]
 """How it is drawn, degrees it may turn either way, whether mirroring is allowed."""
 
 CLASSES: dict[str, tuple[str, int, Figure]] = {
-    'n01443537': ('goldfish', 1, (figures.goldfish, 40, True)),
-    'n01944390': ('snail', 113, (figures.snail, 25, True)),
-    'n02165456': ('ladybug', 301, (figures.ladybug, 180, True)),
-    'n02279972': ('monarch', 323, (figures.monarch, 180, True)),
-    'n02317335': ('starfish', 327, (figures.starfish, 180, True)),
-    'n02690373': ('airliner', 404, (figures.airliner, 25, True)),
+    'n01443537': ('goldfish', 1, (living.goldfish, 40, True)),
+    'n01944390': ('snail', 113, (living.snail, 25, True)),
+    'n02165456': ('ladybug', 301, (living.ladybug, 180, True)),
+    'n02279972': ('monarch', 323, (living.monarch, 180, True)),
+    'n02317335': ('starfish', 327, (living.starfish, 180, True)),
+    'n02690373': ('airliner', 404, (outdoors.airliner, 25, True)),
     'n02708093': ('analog clock', 409, (things.clock, 25, False)),
-    'n02782093': ('balloon', 417, (figures.balloon, 15, True)),
+    'n02782093': ('balloon', 417, (outdoors.balloon, 15, True)),
     'n02802426': ('basketball', 430, (things.basketball, 180, True)),
-    'n02814860': ('beacon', 437, (figures.lighthouse, 8, True)),
-    'n02980441': ('castle', 483, (figures.castle, 8, True)),
-    'n03063599': ('coffee mug', 504, (figures.mug, 20, True)),
-    'n03196217': ('digital clock', 530, (figures.digital_clock, 20, False)),
-    'n03443371': ('goblet', 572, (figures.goblet, 15, True)),
-    'n03590841': ("jack-o'-lantern", 607, (figures.jack_o_lantern, 15, True)),
-    'n03930630': ('pickup', 717, (figures.pickup, 12, True)),
-    'n04146614': ('school bus', 779, (figures.school_bus, 12, True)),
+    'n02814860': ('beacon', 437, (outdoors.lighthouse, 8, True)),
+    'n02980441': ('castle', 483, (outdoors.castle, 8, True)),
+    'n03063599': ('coffee mug', 504, (household.mug, 20, True)),
+    'n03196217': ('digital clock', 530, (household.digital_clock, 20, False)),
+    'n03443371': ('goblet', 572, (household.goblet, 15, True)),
+    'n03590841': ("jack-o'-lantern", 607, (food.jack_o_lantern, 15, True)),
+    'n03930630': ('pickup', 717, (outdoors.pickup, 12, True)),
+    'n04146614': ('school bus', 779, (outdoors.school_bus, 12, True)),
     'n04254680': ('soccer ball', 805, (things.soccer_ball, 180, True)),
-    'n04380533': ('table lamp', 846, (figures.lamp, 12, True)),
-    'n04398044': ('teapot', 849, (figures.teapot, 20, True)),
+    'n04380533': ('table lamp', 846, (household.lamp, 12, True)),
+    'n04398044': ('teapot', 849, (household.teapot, 20, True)),
     'n04404412': ('television', 851, (things.tv, 10, True)),
     'n04409515': ('tennis ball', 852, (things.tennis_ball, 180, True)),
     'n04507155': ('umbrella', 879, (things.umbrella, 45, True)),
-    'n04591713': ('wine bottle', 907, (figures.wine_bottle, 60, True)),
+    'n04591713': ('wine bottle', 907, (household.wine_bottle, 60, True)),
     'n06874185': ('traffic light', 920, (things.traffic_light, 15, True)),
-    'n07614500': ('ice cream', 928, (figures.ice_cream, 30, True)),
-    'n07720875': ('bell pepper', 945, (figures.bell_pepper, 60, True)),
-    'n07734744': ('mushroom', 947, (figures.mushroom, 30, True)),
-    'n07742313': ('Granny Smith', 948, (figures.granny_smith, 60, True)),
-    'n07745940': ('strawberry', 949, (figures.strawberry, 90, True)),
-    'n07747607': ('orange', 950, (figures.orange, 180, True)),
-    'n07749582': ('lemon', 951, (figures.lemon, 180, True)),
-    'n07753275': ('pineapple', 953, (figures.pineapple, 40, True)),
+    'n07614500': ('ice cream', 928, (food.ice_cream, 30, True)),
+    'n07720875': ('bell pepper', 945, (food.bell_pepper, 60, True)),
+    'n07734744': ('mushroom', 947, (food.mushroom, 30, True)),
+    'n07742313': ('Granny Smith', 948, (food.granny_smith, 60, True)),
+    'n07745940': ('strawberry', 949, (food.strawberry, 90, True)),
+    'n07747607': ('orange', 950, (food.orange, 180, True)),
+    'n07749582': ('lemon', 951, (food.lemon, 180, True)),
+    'n07753275': ('pineapple', 953, (food.pineapple, 40, True)),
     'n07753592': ('banana', 954, (things.banana, 180, True)),
-    'n07873807': ('pizza', 963, (figures.pizza, 180, True)),
-    'n11939491': ('daisy', 985, (figures.daisy, 25, True)),
+    'n07873807': ('pizza', 963, (food.pizza, 180, True)),
+    'n11939491': ('daisy', 985, (living.daisy, 25, True)),
 }
 """The synsets that are drawn: name, number among ImageNet's 1000 classes, figure."""
 
