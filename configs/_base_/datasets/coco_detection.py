@@ -61,4 +61,4 @@ val_evaluator = dict(
     format_only=False,
     backend_args=backend_args,
 )
-test_evaluator = dict(**val_evaluator, classwise=True)
+test_evaluator = val_evaluator
