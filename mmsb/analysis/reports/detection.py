@@ -96,10 +96,7 @@ def _content(runs: list[Run], coco: COCO, shown: int, min_score: float) -> Itera
         f'each, {len(coco.imgs)} images: another seed can move the APs by some points.',
     )
     yield 'h2', 'Detections'
-    yield (
-        'p',
-        f'The first {shown} validation images. Boxes of score {min_score:g} and above.',
-    )
+    yield ('p', f'The first {shown} validation images. Boxes of score {min_score:g} and above.')
     yield 'img', 'detections.png', 'Images with their true boxes, and with the boxes of each run'
     yield 'p', f'On all {len(coco.imgs)} images, at score {min_score:g} and IoU {MIN_IOU}:'
     yield 'table', *_count_table(runs, coco, min_score)

@@ -168,10 +168,7 @@ class _Sheet:
             for x in (x1 - 1, x2 + 1 - width)
         ]
         spots = [
-            (
-                min(max(x, panel[0]), panel[2] - width),
-                min(max(y, panel[1]), panel[3] - height),
-            )
+            (min(max(x, panel[0]), panel[2] - width), min(max(y, panel[1]), panel[3] - height))
             for x, y in spots
         ]
 

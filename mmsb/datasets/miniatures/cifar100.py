@@ -111,11 +111,7 @@ def _draw_image(seed: int, split: int, index: int) -> np.ndarray:
 
 
 def make_mini_cifar100(
-    out_dir: str | os.PathLike,
-    num_train: int = 100,
-    num_val: int = 20,
-    seed: int = 0,
-    **options,
+    out_dir: str | os.PathLike, num_train: int = 100, num_val: int = 20, seed: int = 0, **options
 ) -> Path:
     """Draws a miniature of CIFAR-100, of the classes in `CLASSES`.
 
