@@ -12,15 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmsb.utils.errors import UserError
+from mmsb.datasets.cifar100 import MINIATURE
 
 from . import things
 from .figures import food, household, living, outdoors
-from .folder import MAX_OF_A_CLASS, Recipe, inspect_record, make_miniature, random_generator
+from .folder import MAX_OF_A_CLASS, Recipe, make_miniature, random_generator
 from .imagenet import Figure, draw_portrait, write_class_sheet
 
 VERSION = 1  # of the drawing: raise it with any change that alters the pictures
-NAME = 'miniature CIFAR-100'
 SPLITS = ('train', 'test')
 FOLDER = 'cifar-100-python'
 SIDE = 32  # pixels
@@ -148,7 +147,7 @@ def make_mini_cifar100(
 
     return make_miniature(
         out_dir,
-        NAME,
+        MINIATURE,
         VERSION,
         write,
         (num_train, num_val),
@@ -158,21 +157,6 @@ def make_mini_cifar100(
         seed=seed,
         **options,
     )
-
-
-def is_mini_cifar100(root: str | os.PathLike) -> bool:
-    """Whether a folder holds a miniature.
-
-    Raises:
-        UserError: It does, but not every file is as it was written.
-    """
-    recipe, complete = inspect_record(Path(root), NAME)
-    if recipe and not complete:
-        raise UserError(
-            f'{root} holds an incomplete {NAME}: redraw it, '
-            f'python tools/dataset_tools/make_mini_cifar100.py {root} --force'
-        )
-    return complete
 
 
 def draw_sheet(root: str | os.PathLike, path: str | os.PathLike, split: str = 'train') -> None:

@@ -185,6 +185,21 @@ def inspect_record(root: Path, name: str) -> tuple[Recipe | None, bool]:
         return None, False
 
 
+def is_miniature(root: str | os.PathLike, name: str, tool: str) -> bool:
+    """Whether a folder holds the miniature of this name, which a tool of tools/dataset_tools draws.
+
+    Raises:
+        UserError: It does, but not every file is as it was written.
+    """
+    recipe, complete = inspect_record(Path(root), name)
+    if recipe and not complete:
+        raise UserError(
+            f'{root} holds an incomplete {name}: redraw it, '
+            f'python tools/dataset_tools/{tool} {root} --force'
+        )
+    return complete
+
+
 def fit(picture: np.ndarray) -> tuple[np.ndarray, float]:
     """The picture, BGR, at the size of a cell of the sheet, and by what it was multiplied."""
     zoom = (CELL - 6) / max(picture.shape[:2])
