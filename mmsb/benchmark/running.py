@@ -9,6 +9,7 @@ import sys
 
 import torch
 
+from mmsb.analysis.charts import save_figure
 from mmsb.analysis.reports.page import as_text
 from mmsb.benchmark.measuring import LAYOUTS, benchmark, operator_times
 from mmsb.benchmark.report import as_csv, draw, operator_table, table
@@ -96,8 +97,7 @@ def run_benchmark(args) -> None:
             part.write_text(as_csv(comparisons), encoding='utf-8')
         figure = draw(comparisons, found['device'])
         if figure is not None:
-            with replacing(args.out / f'{stem}.png') as part:
-                figure.savefig(part, format='png')
+            save_figure(figure, args.out / f'{stem}.png')
 
 
 def _run_operators(args, names, settings, device, progress) -> None:

@@ -292,11 +292,7 @@ class _Network(nn.Module):
 @contextmanager
 def _exporting(for_onnx: bool):
     """Makes what exporters cannot follow exportable, and silences what is known of them."""
-    with (
-        warnings.catch_warnings(),
-        torch.no_grad(),
-        ExportSafe() if for_onnx else nullcontext(),
-    ):
+    with warnings.catch_warnings(), torch.no_grad(), ExportSafe() if for_onnx else nullcontext():
         # The tracer's doubts are what the comparison is for; that TorchScript is deprecated, the
         # user cannot change.
         warnings.simplefilter('ignore')

@@ -9,12 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmsb.engine.config import data_paths, innermost_dataset
 from mmsb.utils.errors import UserError
-from mmsb.utils.safe_load import (
-    check_checkpoint_file,
-    pretrained_files,
-    refusal,
-    safe_loading,
-)
+from mmsb.utils.safe_load import check_checkpoint_file, pretrained_files, refusal, safe_loading
 
 
 @contextmanager

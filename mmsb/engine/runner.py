@@ -9,12 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmsb.engine.config import (
-    apply_test_args,
-    apply_train_args,
-    check_data_paths,
-    load_config,
-)
+from mmsb.engine.config import apply_test_args, apply_train_args, check_data_paths, load_config
 from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.engine.explaining import explained_data_errors, explained_errors
 from mmsb.models import SpatialBias, fuse_spatial_bias

@@ -23,11 +23,7 @@ PACKAGES = {
     'mmpretrain': ('onedl-mmpretrain', 'mmpretrain'),
 }
 REQUIRED = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv')
-TASKS = {
-    'detection': 'mmdet',
-    'segmentation': 'mmseg',
-    'classification': 'mmpretrain',
-}
+TASKS = {'detection': 'mmdet', 'segmentation': 'mmseg', 'classification': 'mmpretrain'}
 
 
 @dataclass

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mmsb.datasets.miniatures import make_mini_ade20k, make_mini_cifar100, make_mini_imagenet
+from mmsb.datasets.miniatures.ade20k import make_mini_ade20k
+from mmsb.datasets.miniatures.cifar100 import make_mini_cifar100
+from mmsb.datasets.miniatures.imagenet import make_mini_imagenet
 from mmsb.engine import train
 from mmsb.engine.arguments import parse_train_args
 from mmsb.utils.errors import UserError

@@ -12,9 +12,9 @@ from mmsb.utils.errors import UserError
 def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog='Each work directory holds the logs of a training and predictions.pkl, as '
-        'tools/dist_test.sh CONFIG CHECKPOINT N --work-dir WORK_DIR '
-        '--out WORK_DIR/predictions.pkl leaves them. Open only such files as you made yourself.',
+        epilog='Each work directory holds the logs of a training and what a test leaves: '
+        'tools/dist_test.sh CONFIG CHECKPOINT N --work-dir WORK_DIR --out WORK_DIR/predictions.pkl '
+        '--metrics-out WORK_DIR/metrics.json. Open only such files as you made yourself.',
     )
     add = parser.add_argument
     add('out', metavar='OUT_DIR', help='folder for report.html, report.md and their pictures')

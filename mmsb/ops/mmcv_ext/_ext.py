@@ -4,6 +4,7 @@ Names, arguments (keywords included) and results written in place are those that
 side calls. Everything runs on CPU and CUDA, in float32 and float64; half precision is computed in
 float32. Where torchvision's operator means something else than mmcv's (RoI pooling, focal loss),
 mmcv's meaning is kept. mmcv has no position-sensitive RoI operator, so none is served.
+One long file, as mmcv imports one module.
 """
 
 import torch

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 
-from mmsb.analysis.reports.page import as_html, as_markdown, as_text, mean_and_spread
+from mmsb.analysis.charts import new_figure, save_figure, style_axes
+from mmsb.analysis.reports.page import as_text, mean_and_spread, write_page
 from mmsb.engine.config import read_model_config
 from mmsb.engine.seeds import read_run
 from mmsb.engine.training_log import read_log
@@ -101,20 +101,15 @@ def write_longrange_report(
             if log:
                 log(f'{title}\n{as_text(head, rows)}\n')
     if compared:
-        with replacing(out / 'distance.png') as part:
-            _draw_distances(compared).savefig(part, format='png')
-        with replacing(out / 'scenes.png') as part:
-            draw_scenes(compared).savefig(part, format='png')
+        save_figure(_draw_distances(compared), out / 'distance.png')
+        save_figure(draw_scenes(compared), out / 'scenes.png')
         blocks += [
             ('h2', 'Accuracy against the distance between object and key'),
             ('img', 'distance.png', 'accuracy against distance'),
             ('h2', 'What they see'),
             ('img', 'scenes.png', 'image, truth and predictions'),
         ]
-    for name, page in (('report.md', as_markdown(blocks)), ('report.html', as_html(blocks))):
-        with replacing(out / name) as part:
-            part.write_text(page, encoding='utf-8')
-    return out / 'report.html'
+    return write_page(out, blocks)
 
 
 def _finished(work_dir: Path) -> Runs:
@@ -201,8 +196,7 @@ def _load(folder: Path) -> tuple[Config, torch.nn.Module]:
 
 
 def _draw_distances(runs: Runs) -> Figure:
-    figure = Figure(figsize=(11, 3.8), dpi=100, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((11, 3.8))
     for axes, task in zip(figure.subplots(1, 2, sharey=True), TASKS, strict=True):
         for bound in (CHANCE, POOLED) if task == 'row' else (CHANCE,):
             axes.axhline(bound, color='#bbbbbb', lw=1, ls='--')
@@ -220,9 +214,7 @@ def _draw_distances(runs: Runs) -> Figure:
         axes.set(
             title=f"task '{task}'", xlabel='distance from object to key (pixels)', ylim=(0, 104)
         )
-        axes.grid(color='#dddddd', lw=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[['top', 'right']].set_visible(False)
+        style_axes(axes)
     figure.axes[0].set_ylabel('pixel accuracy (%)')
     figure.axes[1].legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
     return figure
@@ -232,8 +224,7 @@ def draw_scenes(runs: Runs, per_task: int = 2) -> Figure:
     """Validation images, their truth, and what each network (its first seed) makes of them."""
     tasks = [task for task in TASKS if any(task in found for found in runs.values())]
     shape = len(tasks) * per_task, 2 + len(runs)
-    figure = Figure(figsize=(1.55 * shape[1], 1.68 * shape[0]), dpi=100, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((1.55 * shape[1], 1.68 * shape[0]))
     grid = figure.subplots(*shape, squeeze=False)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
