@@ -499,8 +499,8 @@ def spoil(tmp_path, how):
     ('how', 'message'),
     [
         ('no work dir', 'no work directory .*nowhere'),
-        ('no log', 'run has no log of a training'),
-        ('only a test', 'run has no log of a training'),
+        ('no log', 'run has no training log'),
+        ('only a test', 'run has no training log'),
         ('broken log', r'scalars\.json, line 1 is not JSON'),
         ('no predictions', r'no .*predictions\.pkl: test with --out'),
         ('no pickle', r'predictions\.pkl cannot be read'),
