@@ -96,7 +96,7 @@ def explained_errors(cfg: Config):
         pattern = r"No such file or directory: '(.*\.(?:jpe?g|png|bmp|tiff?))'"
         if found := re.findall(pattern, str(error), re.IGNORECASE):
             raise UserError(
-                f'{found[-1]} does not exist, but the data set lists it: restore the file, or '
-                'remove its entry'
+                f'{found[-1]} does not exist, but the data set lists it: restore it or remove its '
+                'entry'
             ) from error
         raise

@@ -194,10 +194,10 @@ def test_bad_input(tiny, tmp_path, monkeypatch):
     refused('give height and width', shape=(0, 5))
     refused('give 1 or more images', batch=0)
     refused('give --shape 64 96', *tiny('mmdet'), shape=(64, 95))
-    refused('is of another model than the config', tiny('mmseg')[0])
+    refused('does not belong to the model of the config', tiny('mmseg')[0])
     # a plain ResNet's would load, grown, with spatial bias that was never trained
     plain = tiny('mmpretrain', 'plain', spatial_bias=None)[1]
-    refused('is of another model than the config', checkpoint=plain)
+    refused('does not belong to the model of the config', checkpoint=plain)
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     refused("onnx and onnxruntime not installed: pip install 'mmsb[deploy]'")
 

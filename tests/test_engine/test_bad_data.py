@@ -96,10 +96,8 @@ def test_validation_image_without_labels(data, run, workers):
     missing.unlink()
     with pytest.raises(UserError) as error:
         run(ADE, workers=workers)
-    assert (
-        line_of(error)
-        == f'{missing} does not exist, but the data set lists it: restore the file, or remove its entry'
-    )
+    wanted = 'does not exist, but the data set lists it: restore it or remove its entry'
+    assert line_of(error) == f'{missing} {wanted}'
 
 
 @pytest.mark.parametrize('split', ['training', 'validation'])
