@@ -77,7 +77,7 @@ def test_onnx_of_one_size(tiny, tmp_path):
     assert exported.shape == [3, 3, 96, 96]  # the config's crop
     _, run = reference(config, checkpoint, 'mmpretrain')
     assert_same(exported, run, [(n, 96, 96) for n in (1, 3, 4)])
-    assert_one_line(lambda: exported(torch.zeros(1, 3, 64, 96)), 'one is of 64 x 96')
+    assert_one_line(lambda: exported(torch.zeros(1, 3, 64, 96)), 'one has 64 x 96')
 
 
 def test_folded_norms(tiny, tmp_path):
