@@ -48,7 +48,7 @@ class OODDataset(BaseDataset):
         if not names:
             raise UserError(
                 f"{root} holds none of model-vs-human's {len(DATASETS)} data sets: put their "
-                f'folders there ({LAYOUT}), or set MMSB_OOD_ROOT to the folder above datasets/'
+                f'folders there ({LAYOUT}), or set the folder above datasets/: MMSB_OOD_ROOT=PATH'
             )
         if missing := [name for name in DATASETS if name not in names]:
             print_log(

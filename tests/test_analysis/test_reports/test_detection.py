@@ -572,7 +572,7 @@ def test_tool(tmp_path, tool, capsys, monkeypatch):
     [
         (['work'], 'error: --run work: give NAME=WORK_DIR'),
         (['=work'], 'error: --run =work: give NAME=WORK_DIR'),
-        (['a=b', 'a=c'], 'error: --run a=c: a was given already'),
+        (['a=b', 'a=c'], 'error: --run a=c: a is given twice, give another name'),
     ],
 )
 def test_tool_says_what_is_wrong_in_a_line(tmp_path, tool, capsys, runs, message):
