@@ -6,7 +6,7 @@ import torch
 
 from mmsb.analysis.reports.page import as_text
 from mmsb.analysis.roofline import count_work, measure_device, roofline_table
-from mmsb.benchmark.measuring import versions
+from mmsb.benchmark.running import versions
 from mmsb.engine import report_user_errors
 from mmsb.models import SBResNet
 from mmsb.utils.errors import UserError
