@@ -108,7 +108,7 @@ def test_no_image_to_segment(data, run, split):
     with pytest.raises(UserError) as error:
         run(ADE)
     assert f'no data could be read from {folder} (' in line_of(error)
-    assert 'it must hold images' in line_of(error)
+    assert 'it must contain images' in line_of(error)
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
