@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Measure every figure in docs/performance_gpu.md and more, in under ten minutes:
-# benchmarks/gpu_all.sh [DIR]. PYTHON sets the interpreter (default python). If one run fails, an
-# error is printed and the others continue.
+# Measure every figure in docs/performance_gpu.md and more, in ten minutes: benchmarks/gpu_all.sh [DIR].
+# PYTHON sets the interpreter (default python). If one run fails, the others continue.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 OUT="${1:-benchmarks/results/gpu}"

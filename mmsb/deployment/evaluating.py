@@ -42,9 +42,7 @@ def evaluate(
     init_default_scope(cfg.default_scope)
     toolbox = toolbox_of(cfg)
     if not toolbox.evaluates_exports:
-        raise UserError(
-            'exported detectors cannot be evaluated: give a classifier or segmentor config'
-        )
+        raise UserError('exported detectors cannot be evaluated: give a classifier or segmentor')
     exported = OnnxModel(model)
     if exported.outputs != ['logits']:
         raise UserError(

@@ -17,9 +17,7 @@ class _Settings(DictAction):
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--work-dir', help='folder for logs and checkpoints; default work_dirs/<config name>'
-    )
+    parser.add_argument('--work-dir', help='logs and checkpoints; default work_dirs/<config name>')
     _overrides(parser, action=_Settings)
     parser.add_argument(
         '--launcher',

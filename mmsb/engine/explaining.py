@@ -19,11 +19,7 @@ from mmsb.utils.safe_load import (
 
 @contextmanager
 def explained_data_errors(loader: ConfigDict):
-    """Turn errors about unreadable or empty annotations and image folders into one-line messages.
-
-    Args:
-        loader: The config of the data loader whose data set is built inside the ``with`` block.
-    """
+    """Turn errors about unreadable or empty data of ``loader`` into one-line messages."""
     dataset = innermost_dataset(loader.dataset)
     path = next(iter(data_paths(dataset)), dataset.get('data_root'))
     try:
@@ -54,11 +50,7 @@ def explained_data_errors(loader: ConfigDict):
 
 @contextmanager
 def explained_errors(cfg: Config):
-    """Turn errors in downloads, checkpoints and images into one-line messages.
-
-    Args:
-        cfg: The config of the model that is built, loaded, trained or tested inside the block.
-    """
+    """Turn errors in the downloads, checkpoints and images of ``cfg`` into one-line messages."""
     checkpoints = pretrained_files(cfg.model.get('backbone', {}).get('init_cfg'))
     if cfg.get('load_from'):
         checkpoints.insert(0, cfg.load_from)
@@ -87,8 +79,7 @@ def explained_errors(cfg: Config):
             ) from error
         raise
     except AssertionError as error:
-        # from mmcv's image loader; the last match, as a data-loading worker's message is a
-        # traceback
+        # from mmcv's image loader; last match: a data-loading worker's message is a traceback
         if found := re.findall(r'failed to load image: (.*)', str(error)):
             raise UserError(f'image {found[-1]} cannot be read: repair or remove it') from error
         raise

@@ -24,10 +24,7 @@ from mmsb.utils.safe_load import checkpoint_keys
 
 
 def train(args: Namespace) -> None:
-    """Train with the arguments of ``tools/train.py``.
-
-    Args:
-        args: From :func:`mmsb.engine.arguments.parse_train_args`.
+    """Train with ``args`` from :func:`mmsb.engine.arguments.parse_train_args`.
 
     Raises:
         UserError: An error that the user can fix, in paths, flags, data or checkpoints.
@@ -53,10 +50,7 @@ def _train(cfg: Config) -> None:
 
 
 def test(args: Namespace) -> dict[str, float]:
-    """Test with the arguments of ``tools/test.py``.
-
-    Args:
-        args: From :func:`mmsb.engine.arguments.parse_test_args`.
+    """Test with ``args`` from :func:`mmsb.engine.arguments.parse_test_args`.
 
     Returns:
         The metrics.

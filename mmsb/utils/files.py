@@ -36,9 +36,6 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     Args:
         paths: Image files and folders.
 
-    Returns:
-        The paths of the images.
-
     Raises:
         UserError: A path does not exist, or a folder holds no image.
     """

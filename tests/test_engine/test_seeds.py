@@ -122,7 +122,7 @@ def test_a_stopped_run_goes_on(fake, monkeypatch, where):
     with pytest.raises(UserError) as error:
         train()
     assert re.fullmatch(
-        r'bb\.py, seed 1 stopped with exit code 3 .*run the same command again to continue', str(error.value)
+        r'bb\.py, seed 1 stopped with exit code 3 .*run the same command again .*', str(error.value)
     )
     assert error.value.exit_code == 3
     assert calls()[-1] == 'bb 1'
