@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Every figure of docs/performance_gpu.md and more, in under ten minutes: benchmarks/gpu_all.sh [DIR].
-# PYTHON: the interpreter (default python). A run that fails is said, and the others go on.
+# Measure every figure in docs/performance_gpu.md and more, in ten minutes: benchmarks/gpu_all.sh [DIR].
+# PYTHON sets the interpreter (default python). If one run fails, the others continue.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 OUT="${1:-benchmarks/results/gpu}"
 PYTHON="${PYTHON:-python}"
 "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || {
-  echo 'error: there is no GPU here: benchmarks/gpu_all.sh needs one' >&2
+  echo 'error: there is no GPU here: run benchmarks/gpu_all.sh on a machine with one' >&2
   exit 1
 }
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"

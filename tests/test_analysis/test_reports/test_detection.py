@@ -528,8 +528,8 @@ def spoil(tmp_path, how):
     ('how', 'message'),
     [
         ('no work dir', 'no work directory .*nowhere'),
-        ('no log', 'run has no log of a training'),
-        ('only a test', 'run has no log of a training'),
+        ('no log', 'run has no training log'),
+        ('only a test', 'run has no training log'),
         ('broken log', r'scalars\.json, line 1 is not JSON'),
         ('no predictions', r'no .*predictions\.pkl: test with --out'),
         ('no metrics', r'no .*metrics\.json: test with --metrics-out'),
@@ -604,7 +604,7 @@ def test_tool(tmp_path, tool, capsys, monkeypatch):
     [
         (['work'], 'error: --run work: give NAME=WORK_DIR'),
         (['=work'], 'error: --run =work: give NAME=WORK_DIR'),
-        (['a=b', 'a=c'], 'error: --run a=c: a was given already'),
+        (['a=b', 'a=c'], 'error: --run a=c: a is given twice, give another name'),
     ],
 )
 def test_tool_says_what_is_wrong_in_a_line(tmp_path, tool, capsys, runs, message):
