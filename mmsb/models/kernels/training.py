@@ -5,6 +5,8 @@ ReLU or with the shortcut's sum and ReLU, for plain and SB-ResNet alike. :class:
 conv1's norm and ReLU with spatial bias's reduction, pooling and 1-D convolution. :class:`Widen`
 makes conv3's input. Held norms (``norm_eval``, frozen stages, inference) use the same kernels.
 There are first derivatives only.
+
+The functions share the steps of a batch norm, which is why they are in one long file.
 """
 
 import functools
