@@ -44,6 +44,8 @@ def _kernels(device: str) -> ModuleType | None:
         )
         return None
     try:
+        if device == 'cuda' and (torch.version.hip or torch.cuda.get_device_capability() < (8, 0)):
+            raise RuntimeError('they are for NVIDIA GPUs from Ampere on')
         training = importlib.import_module('.training', __package__)
         _test(training, device)
     except Exception as error:  # no Triton, an old one, a GPU that it does not know, no compiler

@@ -140,6 +140,18 @@ def test_kernels_that_do_not_work_are_said_once(monkeypatch, fault):
     )
 
 
+@pytest.mark.parametrize('capability', [(7, 5), (8, 0)])
+def test_old_gpus_run_operators(monkeypatch, capability):
+    said = []
+    monkeypatch.setattr(dispatch, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
+    monkeypatch.setattr(torch.version, 'hip', None)
+    monkeypatch.setattr(dispatch, '_test', lambda *_: None)
+    works = dispatch._kernels.__wrapped__('cuda') is not None
+    assert works == (capability == (8, 0))
+    assert works or said[0].endswith('they are for NVIDIA GPUs from Ampere on')
+
+
 def test_weights_are_channels_last_where_kernels_run(kernels_everywhere):
     last = torch.channels_last
     for kernels in (True, False):
