@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every figure of docs/performance.md for a CPU, in half an hour: benchmarks/cpu_all.sh [DIR].
-# PYTHON: the interpreter (default python).
+# Measure every figure in docs/performance.md on a CPU, in half an hour: benchmarks/cpu_all.sh [DIR].
+# PYTHON sets the interpreter (default python).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 OUT="${1:-benchmarks/results/cpu}"
@@ -19,7 +19,7 @@ run ResNet-50 SB --layout nhwc --fuse --operators --rounds 20 --name operators
 run --preset detector --mode inference --batch 1 --rounds 3
 run --preset segmentor --rounds 2
 
-# images of 480 to 640 pixels in COCO's layout, which the config enlarges to 800 and more
+# images of 480 to 640 pixels in COCO's layout, which the config resizes to 800 and more
 export MMSB_COCO_ROOT=work_dirs/benchmark_coco
 "$PYTHON" tools/dataset_tools/make_mini_coco.py "$MMSB_COCO_ROOT" --train 32 --val 1 --size 480 640
 run --preset training-split --batch 2 --rounds 2

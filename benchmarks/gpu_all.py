@@ -19,7 +19,7 @@ if DRY := bool(os.environ.get('MMSB_DRY')):
 import kernels
 import torch
 
-from mmsb.models.kernels import blocks
+from mmsb.models.kernels import dispatch
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'analysis_tools' / 'benchmark.py'
 TRAINING = '--mode training --layout nhwc --batch 128'
@@ -69,7 +69,7 @@ def main() -> int:
         reason = f'the limit is {limit!r}: give a number of seconds'
     elif not torch.cuda.is_available():
         reason = 'there is no GPU here: benchmarks/gpu_all.sh needs one (MMSB_DRY=1: a dry run)'
-    elif blocks.kernels_for(torch.zeros(1, 16, 1, 1, device='cuda')) is None:
+    elif dispatch.kernels_on(torch.device('cuda')) is None:
         reason = 'the kernels do not run on this GPU, for the reason given above'
     if reason:
         print(f'error: {reason}', file=sys.stderr)
@@ -96,6 +96,8 @@ def main() -> int:
         print(f'stopped after {limit} s, not finished: {", ".join(left)}', file=sys.stderr)
     signal.setitimer(signal.ITIMER_REAL, 0)
     print(f'[{time.monotonic() - start:.0f} s] results in {out}')
+    if DRY:
+        print('kernels: ' + ', '.join(f'{name} {n}' for name, n in stand_in.translated.items()))
     if failed:
         print(f'error: failed: {", ".join(failed)}', file=sys.stderr)
     return 1 if failed else 0

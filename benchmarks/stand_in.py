@@ -7,8 +7,10 @@ with names, types and shapes; nothing is compiled for a GPU and nothing is launc
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
+from collections import Counter
 from contextlib import nullcontext
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 CUDA, META = torch.device('cuda', 0), torch.device('meta')
+translated = Counter()  # kernels by name
 
 
 class _OnMeta(TorchFunctionMode):
@@ -33,7 +36,10 @@ class _OnMeta(TorchFunctionMode):
             return self.getters[func]
         if func in self.answers:
             return self.answers[func]
-        kwargs = {name: _moved(value) for name, value in (kwargs or {}).items()}
+        kwargs = kwargs or {}
+        if func is torch.device:
+            return func(*args, **kwargs)
+        kwargs = {name: _moved(value) for name, value in kwargs.items()}
         args = tuple(map(_moved, args))
         if func in self.layers and torch.is_autocast_enabled('cuda'):
             dtype = torch.get_autocast_dtype('cuda')
@@ -42,6 +48,7 @@ class _OnMeta(TorchFunctionMode):
 
 
 def _moved(value):
+    """The meta device in place of a GPU."""
     if isinstance(value, torch.device) or (isinstance(value, str) and value.startswith('cuda')):
         return META if torch.device(value).type == 'cuda' else value
     return value
@@ -111,6 +118,7 @@ def install() -> None:
     os.environ.pop('TRITON_INTERPRET', None)
     torch.cuda.__dict__.update(
         is_available=lambda: True,
+        get_device_capability=lambda *args: (9, 0),
         is_bf16_supported=lambda *args: True,
         current_device=lambda: 0,
         get_device_name=lambda *args: 'stand-in',
@@ -181,11 +189,12 @@ def _stand_in_driver() -> None:
         add_stages(self, stages, *args)
 
         def skipped(module, metadata):
-            metadata.update(name='kernel', shared=0, tmem_size=0)
             return module
 
         def binary(module, metadata):
-            skipped(module, metadata)
+            metadata.update(name=re.search(r'tt.func public @(\w+)', str(module))[1])
+            metadata.update(shared=0, tmem_size=0)
+            translated[metadata['name']] += 1
             return b''
 
         for name in list(stages)[1:]:

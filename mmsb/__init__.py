@@ -9,11 +9,11 @@ __all__ = ['__version__']
 try:
     from . import ops
 
-    # Before anything imports mmcv.ops: without compiled operators, torchvision serves them.
+    # Before anything imports mmcv.ops: without compiled operators, it uses torchvision's.
     ops.install()
     from . import models  # registers the backbones, so that plain names resolve
 except ImportError as error:
-    # check_env is for just this case, and a module cannot be run without its package.
+    # check_env explains this very error, and running it imports this package first.
     if 'mmsb.check_env' not in sys.orig_argv:
         raise ImportError(f'{error} (python -m mmsb.check_env says what to install)') from error
 else:

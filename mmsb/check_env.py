@@ -1,4 +1,4 @@
-"""``python -m mmsb.check_env``: what is installed, what can run, and what to type if not."""
+"""``python -m mmsb.check_env``: list packages, runnable tasks and the commands for problems."""
 
 import sys
 
@@ -7,7 +7,7 @@ from mmsb.utils.environment import inspect
 
 
 def main() -> int:
-    """Prints the table; 0 where at least one task can run and nothing is wrong, else 1."""
+    """Print the table; return 0 if at least one task can run and nothing is wrong, else 1."""
     env = inspect(ops.status)
     width = max(len(name) for name, _ in env.rows)
     for name, value in env.rows:

@@ -1,4 +1,4 @@
-"""mmsb's registries, and registration of models in mmengine's root beside them."""
+"""mmsb's registries, and registration of models in mmengine's root registry as well."""
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
@@ -31,11 +31,11 @@ TRANSFORMS = Registry(
 
 
 def register_model(cls: type) -> type:
-    """Registers a module as ``mmsb.NAME`` and as plain ``NAME``.
+    """Register a module as ``mmsb.NAME`` and as plain ``NAME``.
 
-    ``mmsb.NAME`` is found in any ``default_scope`` without an import. A registry that is a
-    child of one toolbox's is invisible from the others, so the plain name goes to
-    mmengine's root, which mmdet, mmseg and mmpretrain all fall back to.
+    ``mmsb.NAME`` resolves in any ``default_scope`` without an import. A child of one toolbox's
+    registry is invisible from the other toolboxes, so the plain name goes to mmengine's root
+    registry, which mmdet, mmseg and mmpretrain all fall back to.
 
     Args:
         cls: The module class.

@@ -54,7 +54,7 @@ def test_transformers_that_mmpretrain_does_not_know(monkeypatch, version, proble
     monkeypatch.setattr(environment, 'installed', lambda names: (
         {'transformers': version} if 'transformers' in names else original(names)))  # fmt: skip
     env = environment.inspect(ops.status)
-    lines = [line for problem, line in env.problems if 'beside transformers' in problem]
+    lines = [line for problem, line in env.problems if 'with transformers' in problem]
     assert lines == ['pip install "transformers<5"'] * problems
 
 

@@ -26,7 +26,10 @@ FLOORS = (
 MODELS_FLOORS = (('kernels',), ('layers',), ('growing',), ('backbones',), ('fusion',), ('',))
 TOOLBOXES = ('mmdet', 'mmseg', 'mmpretrain')
 # Importing a kernel needs Triton or a C++ compiler.
-LAZY = {('mmsb.models.fusion.block', 'mmsb.models.kernels')}
+LAZY = {
+    ('mmsb.models.fusion.block', 'mmsb.models.kernels'),
+    ('mmsb.models.kernels.dispatch', 'mmsb.models.kernels.training'),
+}
 
 
 class Import(NamedTuple):
@@ -47,19 +50,19 @@ def read_imports(root):
     found = []
 
     def visit(node, module, in_function):
+        package = module if paths[module].stem == '__init__' else module.rpartition('.')[0]
         for child in ast.iter_child_nodes(node):
             names = []
             if isinstance(child, ast.Import):
                 names = [alias.name for alias in child.names]
             elif isinstance(child, ast.ImportFrom):
-                package = module if paths[module].stem == '__init__' else module.rpartition('.')[0]
                 relative = '.' * child.level + (child.module or '')
                 of = importlib.util.resolve_name(relative, package)
                 inner = [f'{of}.{alias.name}' for alias in child.names]
                 names = [name if name in paths else of for name in inner]
             elif isinstance(child, ast.Call) and ast.unparse(child.func).endswith('import_module'):
-                of = ast.unparse(child.args[0]).strip('f\'"')
-                names = [of.partition('{')[0].rstrip('.')]
+                of = ast.unparse(child.args[0]).strip('f\'"').partition('{')[0]
+                names = [importlib.util.resolve_name(of, package).rstrip('.')]
             found.extend(Import(module, name, in_function) for name in names)
             inside = in_function or isinstance(child, ast.FunctionDef | ast.Lambda)
             visit(child, module, inside)
@@ -132,6 +135,7 @@ def test_toolboxes_are_imported_in_functions():
         'def f():\n    from . import b',
         'if TYPE_CHECKING:\n    import mmsb.engine.b',
         "importlib.import_module('mmsb.engine.b')",
+        "importlib.import_module('.b', __package__)",
     ],
 )
 def test_a_circle_and_a_step_up_are_found(tmp_path, line):
@@ -175,15 +179,22 @@ print([n for n in sys.modules if n in ('mmdet', 'mmseg', 'mmpretrain')])
 
 @pytest.mark.parametrize(
     ('module', 'unwanted'),
-    [('models', ('checkpoints', 'datasets', 'engine', 'analysis')), ('studies.ood', ('engine',))],
+    [
+        ('models', ('mmsb.checkpoints', 'mmsb.datasets', 'mmsb.engine', 'mmsb.analysis')),
+        ('studies.ood', ('mmsb.engine',)),
+        ('registry', ('mmsb.engine.runner', 'mmsb.datasets.miniatures.drawing')),
+    ],
 )
 def test_a_room_does_not_load_what_uses_it(module, unwanted):
     code = f"""
 import importlib, pkgutil, sys, mmsb.{module} as package
-for module in pkgutil.walk_packages(package.__path__, 'mmsb.{module}.'):
+for module in pkgutil.walk_packages(getattr(package, '__path__', []), 'mmsb.{module}.'):
     if 'report' not in module.name and 'kernels.' not in module.name:
         importlib.import_module(module.name)
-print([n for n in sys.modules if n.split('.')[:2] in {[['mmsb', name] for name in unwanted]}])
+if '{module}' == 'registry':
+    from mmengine.registry import DATASETS
+    assert DATASETS.get('mmsb.CIFAR100')
+print([n for n in sys.modules if n.startswith({unwanted})])
 """
     assert python(code).strip() == '[]'
 

@@ -1,6 +1,6 @@
-# Sourced by the launchers: which Python runs, and where mmsb is found.
-#   PYTHON set: that one. A virtual or conda environment is active: its own. Else the
-#   repository's .venv that `make` built (.venv-openmmlab with STACK=openmmlab), if there is one.
+# Sourced by the launchers: sets which Python runs, and where it finds mmsb. The Python is $PYTHON
+# if set; else that of the active virtual or conda environment; else that of the repository's .venv
+# that `make` built (.venv-openmmlab with STACK=openmmlab); else the `python` on PATH.
 TOOLS="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 ROOT="$(dirname "$TOOLS")"
 VENV="$ROOT/.venv"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Make an environment: tools/setup_env.sh [onedl|openmmlab|docs], in .venv, .venv-openmmlab or
-# .venv-docs. The first two are the stacks; the third only builds the documentation. PYTHON: the
-# interpreter (default: the first CPython 3.10-3.13 found). A second call sees that nothing changed
-# and returns at once. UV_TORCH_BACKEND=cpu is uv's own option: it takes PyTorch's CPU builds, which
-# are much smaller, from PyTorch's index.
+# .venv-docs. The first two are the stacks; the third only builds the documentation. PYTHON sets the
+# interpreter (default: the first CPython 3.10-3.13 found). If nothing changed, a second call returns
+# at once. UV_TORCH_BACKEND=cpu, an option of uv, installs PyTorch's CPU builds, which are much
+# smaller.
 set -u
 STACK="${1:-onedl}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -17,7 +17,7 @@ case "$STACK" in
   onedl) VENV=.venv ;;
   openmmlab) VENV=.venv-openmmlab ;;
   docs) VENV=.venv-docs ;;
-  *) fail "STACK is '$STACK': give onedl or openmmlab" ;;
+  *) fail "STACK is '$STACK': give onedl, openmmlab or docs" ;;
 esac
 PINS=("requirements/$STACK.txt")
 GIB=1
@@ -30,22 +30,22 @@ is_supported() {
   "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 if [ -n "${PYTHON:-}" ]; then
-  is_supported "$PYTHON" || fail "PYTHON=$PYTHON is not a CPython 3.10 to 3.13"
+  is_supported "$PYTHON" || fail "PYTHON=$PYTHON is not a CPython 3.10 to 3.13: give another one"
 else
   for PYTHON in python3 python python3.12 python3.11 python3.13 python3.10 ''; do
     if [ -n "$PYTHON" ] && is_supported "$PYTHON"; then break; fi
   done
-  [ -n "$PYTHON" ] || fail 'no CPython 3.10 to 3.13 found: install one, or give it, PYTHON=/path/to/python3'
+  [ -n "$PYTHON" ] || fail 'no CPython 3.10 to 3.13 found: install one, or give its path, PYTHON=/path/to/python3'
 fi
 
 STAMP="$VENV/.installed"
-# pyproject.toml counts down to the settings of the linter and the tests, which install nothing.
+# Only the part of pyproject.toml above the settings of linter and tests affects what is installed.
 WANTED="$( (cat "${PINS[@]}" "requirements/$STACK.lock" setup.py model-index.yml
   sed '/^\[tool.ruff\]/,$d' pyproject.toml) | cksum) $(pwd)"
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$WANTED" ]; then exit 0; fi
 
 FREE=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
-[ "$FREE" -ge "$GIB" ] || fail "the disk has $FREE GiB free here: the environment needs $GIB"
+[ "$FREE" -ge "$GIB" ] || fail "the disk has $FREE GiB free here: the environment needs $GIB, free some space"
 
 UV=uv
 if ! command -v uv >/dev/null; then
@@ -59,7 +59,7 @@ fi
 
 LOG=$(mktemp)
 trap 'rm -f "$LOG"' EXIT
-step() {  # shows the output; on failure one line that says the likely cause
+step() {  # show the output; on failure print one line with the likely cause
   "$@" 2> >(tee "$LOG" >&2) && return
   sleep 0.2
   if grep -qi 'invalid peer certificate' "$LOG"; then
@@ -67,19 +67,19 @@ step() {  # shows the output; on failure one line that says the likely cause
   elif grep -qiE 'dns|failed to fetch|error sending request|connect' "$LOG"; then
     fail 'the packages could not be downloaded: no network?'
   elif grep -qi 'no space left' "$LOG"; then
-    fail "the disk is full: the environment needs $GIB GiB"
+    fail "the disk is full: free $GIB GiB for the environment"
   fi
   fail "setting up $VENV failed (see above)"
 }
 echo "Setting up $VENV ($STACK, $("$PYTHON" --version)): up to $GIB GiB, once ..."
 rm -f "$STAMP"
 step "$UV" venv -q --clear --python "$PYTHON" "$VENV"
-# Bytecode now, as pip does: where PYTHONDONTWRITEBYTECODE is set (many containers) every process
-# would compile 3,500 files again, for 4 s.
+# Compile bytecode now, as pip does: if PYTHONDONTWRITEBYTECODE is set (in many containers), every
+# process would otherwise compile 3,500 files again, which takes 4 s.
 step "$UV" pip install --compile-bytecode --python "$VENV/bin/python" \
   -c "requirements/$STACK.lock" "${PINS[@]/#/--requirements=}"
 if [ "$STACK" != docs ]; then
   step "$UV" pip install -q --python "$VENV/bin/python" --no-deps -e .
-  "$VENV/bin/python" -m mmsb.check_env || fail "the environment is not whole (see above)"
+  "$VENV/bin/python" -m mmsb.check_env || fail "the environment is incomplete (see above)"
 fi
 echo "$WANTED" > "$STAMP"

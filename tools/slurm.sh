@@ -1,6 +1,6 @@
-# Sourced by slurm_train.sh and slurm_test.sh, which set SCRIPT and USAGE: what they do alike.
-#   GPUS: processes in all (8); GPUS_PER_NODE: at most 8 (0: CPU only); CPUS_PER_TASK: 5;
-#   SRUN_ARGS: more for srun.
+# The shared part of slurm_train.sh and slurm_test.sh, which set SCRIPT and USAGE and source this.
+#   GPUS: total number of processes (default 8); GPUS_PER_NODE: default GPUS, at most 8 (0: CPU
+#   only); CPUS_PER_TASK: default 5; SRUN_ARGS: further arguments for srun.
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 if [ $# -lt $(($(wc -w <<< "$USAGE") - 1)) ]; then
   echo "usage: [GPUS=8] $USAGE [flags of $SCRIPT]" >&2

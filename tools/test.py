@@ -1,4 +1,4 @@
-"""Test any config: ``python tools/test.py CONFIG CHECKPOINT``; N processes: dist_test.sh."""
+"""Test any config: ``python tools/test.py CONFIG CHECKPOINT``; dist_test.sh for N processes."""
 
 from mmsb.engine import report_user_errors, test
 from mmsb.engine.arguments import parse_test_args

@@ -1,4 +1,4 @@
-"""Train any config: ``python tools/train.py CONFIG [--help]``; N processes: dist_train.sh."""
+"""Train any config: ``python tools/train.py CONFIG [--help]``; dist_train.sh for N processes."""
 
 from mmsb.engine import report_user_errors, train
 from mmsb.engine.arguments import parse_train_args

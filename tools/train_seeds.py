@@ -17,9 +17,9 @@ from mmsb.utils.files import replacing
 def main():
     args = parse_seeds_args()
     if args.out and not args.out.endswith('.json'):
-        raise UserError(f'--out {args.out}: figures are written as NAME.json')
+        raise UserError(f'--out {args.out}: metrics are written as NAME.json')
     if args.summarize and args.out:
-        raise UserError('--summarize writes nothing: leave --out out, or --summarize')
+        raise UserError('--summarize writes no file: leave --out or --summarize out')
     if args.summarize:
         runs = finished_runs(args.configs, args.seeds, args.work_dir)
     else:

@@ -53,7 +53,7 @@ train_dataloader = dict(
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
-test_evaluator = val_evaluator
+test_evaluator = dict(**val_evaluator, classwise=True)
 
 train_cfg = dict(max_epochs=14, val_interval=4)
 optim_wrapper = dict(

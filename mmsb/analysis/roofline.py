@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmsb.models import SBResNet
-from mmsb.models.backbones.sb_resnet import Bottleneck
+from mmsb.models.backbones.residual_block import Bottleneck
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,7 @@ class _Side:
             event
             for event in profiler.key_averages()
             if (event.device_type is DeviceType.CUDA) is on_gpu
-            and not getattr(event, 'is_user_annotation', False)
+            and not (on_gpu and getattr(event, 'is_user_annotation', False))
         ]
         time_of = f'self_{"device" if on_gpu else "cpu"}_time_total'
         times: dict[str, float] = {}

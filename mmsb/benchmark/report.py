@@ -7,9 +7,9 @@ import io
 import statistics
 from collections.abc import Sequence
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmsb.analysis.charts import new_figure, style_axes
 from mmsb.analysis.reports.page import NONE
 from mmsb.benchmark.results import Comparison, Measured
 from mmsb.benchmark.workloads import NETWORKS, STOCK
@@ -155,13 +155,10 @@ def draw(comparisons: Sequence[Comparison], device: str) -> Figure | None:
 
 
 def _figure(width: float, panels: int):
-    figure = Figure(figsize=(width, 4.6), layout='constrained', dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure((width, 4.6), 110)
     axes = figure.subplots(1, panels, squeeze=False)[0]
     for axis in axes:
-        axis.grid(color='#dddddd', lw=0.8)
-        axis.set_axisbelow(True)
-        axis.spines[['top', 'right']].set_visible(False)
+        style_axes(axis)
     return figure, axes
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mmsb.analysis.charts import save_figure
 from mmsb.analysis.reports.page import as_text
 from mmsb.benchmark.measuring import DTYPES, LAYOUTS, benchmark, operator_times
 from mmsb.benchmark.report import as_csv, draw, operator_table, table
@@ -102,8 +103,7 @@ def _write(folder: Path, stem: str, found: dict, comparisons: list[Comparison]) 
         part.write_text(as_csv(comparisons), encoding='utf-8')
     figure = draw(comparisons, found['device'])
     if figure is not None:
-        with replacing(folder / f'{stem}.png') as part:
-            figure.savefig(part, format='png')
+        save_figure(figure, folder / f'{stem}.png')
 
 
 def _run_operators(args, names, settings, device, progress) -> None:

@@ -1,16 +1,16 @@
-"""Checkpoints from one layout into another, the same numbers under other names.
+"""Converting checkpoints between layouts: the same numbers under other names.
 
 Three layouts are written:
 
 - ``torchvision``: ``conv1.weight``, ``layer1.0.conv1.weight``, ..., ``fc.weight``. For a ResNet
   without spatial bias.
-- ``release``: the authors' release of the paper, torchvision's names and ``layer1.0.SB.*``.
-- ``mmsb``: a ``state_dict`` whose keys begin with ``backbone.``, and mmpretrain's ``head.fc``.
+- ``release``: the authors' release of the paper: torchvision's names plus ``layer1.0.SB.*``.
+- ``mmsb``: a ``state_dict`` whose keys begin with ``backbone.``, plus mmpretrain's ``head.fc``.
 
-Read are these, the toolboxes' own ResNets, timm's (its ResNet-C and -D too), and files of their
-training programs. Every source is compared, name by name and shape by shape, with the network
-that mmsb builds; what is not exactly a ResNet of ours is refused. What leaves no trace in names
-and shapes cannot be seen: strides ('caffe' style), anti-aliasing, another activation.
+These are also read, and so are ResNets from the toolboxes and from timm (including ResNet-C and
+-D), and files from their training programs. Each key and shape is compared with the network that
+mmsb builds; anything but an exact match is refused. Settings that leave no trace in keys and
+shapes cannot be detected: strides ('caffe' style), anti-aliasing, another activation.
 """
 
 import math
@@ -25,13 +25,13 @@ from torch import Tensor
 
 from mmsb.checkpoints.publishing import save_checkpoint
 from mmsb.models import SBResNet, SBResNet_CIFAR
-from mmsb.models.backbones.sb_resnet import Bottleneck
+from mmsb.models.backbones.residual_block import Bottleneck
 from mmsb.models.growing import mmdet_names
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import load_checkpoint_file
 
 LAYOUTS = ('torchvision', 'release', 'mmsb')
-# A block's spatial bias: the release's names, ours
+# key parts of a block's spatial bias: the release's -> ours
 SPATIAL_BIAS = {
     '.SB.feature_reduction.0.': '.spatial_bias.reduction.conv.',
     '.SB.feature_reduction.1.': '.spatial_bias.reduction.bn.',
@@ -41,14 +41,14 @@ SPATIAL_BIAS = {
 
 @dataclass
 class Weights:
-    """A classifier's or another network's tensors, under mmsb's names.
+    """The tensors of a network, under mmsb's names.
 
     Attributes:
-        layout: Where the names came from: one of `LAYOUTS`, or 'openmmlab', a plain ResNet of a
-            toolbox.
-        backbone: Keys without ``backbone.``.
+        layout: The layout of the source: one of `LAYOUTS`, or 'openmmlab' for a toolbox's plain
+            ResNet.
+        backbone: The backbone's tensors; keys without ``backbone.``.
         head: ``weight`` and ``bias`` of the classifier's last layer; may be empty.
-        others: What else a toolbox's network has.
+        others: All other tensors of a toolbox's network, e.g. its neck.
     """
 
     layout: str
@@ -65,16 +65,16 @@ def convert_checkpoint(
     force: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> None:
-    """Converts a checkpoint file.
+    """Convert a checkpoint file.
 
     Args:
         source: The file to read.
         target: The file to write. mmsb's layout is written as ``dict(state_dict=...)``, the others
             as a plain dict of tensors.
-        to: One of `LAYOUTS`.
-        ema: Take the averaged weights of a file of timm's, ``state_dict_ema``.
-        force: Write over an existing file.
-        log: Called with what was found and how to use the result.
+        to: The layout to write, one of `LAYOUTS`.
+        ema: Use the averaged weights in timm's files, ``state_dict_ema``. Defaults to False.
+        force: Overwrite an existing file. Defaults to False.
+        log: Called with lines on what was found and how to use the result. Defaults to None.
 
     Raises:
         UserError: A file cannot be read or written, or the weights do not fit the layout. Nothing
@@ -92,7 +92,7 @@ def convert_checkpoint(
         if to == 'mmsb':
             config['init_cfg'] = dict(type='Pretrained', checkpoint=str(target), prefix='backbone.')
         elif weights.others:
-            log(f'{len(weights.others)} tensors of neck and heads are left out')
+            log(f'left out: {len(weights.others)} tensors of neck and heads')
         log(f'{weights.layout} -> {to}: {len(state)} tensors in {target}')
         arguments = ', '.join(f'{name}={value!r}' for name, value in config.items())
         log(f'backbone=dict({arguments})')
@@ -101,23 +101,21 @@ def convert_checkpoint(
 
 
 def state_dict_of(checkpoint, ema: bool = False) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their names, without the ``module.`` of a wrapper.
+    """Return the tensors of a checkpoint by name, without a wrapper's ``module.`` prefix.
 
     Args:
-        checkpoint: A dict of tensors, or what mmengine's (``state_dict``), timm's (also
-            ``state_dict_ema``) or torchvision's (``model``) training programs save.
-        ema: Take ``state_dict_ema``.
+        checkpoint: A dict of tensors, or a dict saved by the training programs of mmengine
+            (``state_dict``), timm (also ``state_dict_ema``) or torchvision (``model``).
+        ema: Use ``state_dict_ema``. Defaults to False.
 
     Raises:
-        UserError: It is something else, or there are no averaged weights.
+        UserError: The checkpoint is something else, or has no averaged weights.
     """
     if not isinstance(checkpoint, dict):
         raise UserError(f'holds a {type(checkpoint).__name__}, not weights by name')
     if ema:
         if 'state_dict_ema' not in checkpoint:
-            hint = (
-                '; state_dict is the averaged one there' if 'ema_state_dict' in checkpoint else ''
-            )
+            hint = '; its state_dict is averaged already' if 'ema_state_dict' in checkpoint else ''
             raise UserError(f'holds no state_dict_ema{hint}: leave --ema out')
         state = checkpoint['state_dict_ema']
     else:
@@ -133,7 +131,7 @@ def state_dict_of(checkpoint, ema: bool = False) -> dict[str, Tensor]:
 
 
 def read_weights(state: dict[str, Tensor]) -> Weights:
-    """Sorts a state dict of any layout and gives it mmsb's names."""
+    """Split a state dict of any layout into parts and rename the keys to mmsb's."""
     parts = {'backbone.': {}, 'head.fc.': {}, '': {}}
     toolbox = any(key.startswith('backbone.') for key in state)
     for key, value in state.items():
@@ -150,16 +148,16 @@ def read_weights(state: dict[str, Tensor]) -> Weights:
 
 
 def in_layout(weights: Weights, to: str) -> dict[str, Tensor]:
-    """The tensors under the names of a layout.
+    """Return the tensors under the names of the layout ``to``.
 
     Raises:
-        UserError: They have it already, or it has no place for them.
+        UserError: They have this layout already, or it cannot store them.
     """
     has_bias = any('.spatial_bias.' in key for key in weights.backbone)
     if to not in LAYOUTS:
-        raise UserError(f'{to} is no layout: give one of {", ".join(LAYOUTS)}')
+        raise UserError(f'{to} is not a layout: give one of {", ".join(LAYOUTS)}')
     if weights.layout == to:
-        raise UserError(f'is in the layout {to} already')
+        raise UserError(f'has the {to} layout already')
     if to == 'mmsb':
         return {
             **{f'backbone.{key}': value for key, value in weights.backbone.items()},
@@ -168,50 +166,53 @@ def in_layout(weights: Weights, to: str) -> dict[str, Tensor]:
         }
     if to == 'torchvision' and has_bias:
         raise UserError(
-            'has spatial bias, which torchvision has no layer for; --to release or mmsb'
+            'has spatial bias, which the torchvision layout cannot store: give --to release or mmsb'
         )
     if to == 'release' and not has_bias:
-        raise UserError('has no spatial bias: without it the layout is --to torchvision')
+        raise UserError('has no spatial bias: give --to torchvision')
     if 'stem.0.weight' in weights.backbone or 'layer2.0.downsample.2.weight' in weights.backbone:
-        raise UserError(f'has a stem or shortcuts of ResNet-C or -D, which the layout {to} has not')
+        raise UserError(
+            f'is a ResNet-C or -D (deep stem or pooled shortcuts), which the {to} layout cannot '
+            'store'
+        )
     backbone = _renamed(weights.backbone, {ours: name for name, ours in SPATIAL_BIAS.items()})
     return {**backbone, **{f'fc.{key}': value for key, value in weights.head.items()}}
 
 
 def backbone_config(state: dict[str, Tensor]) -> dict:
-    """The config of the SBResNet that a state dict with mmsb's names is of, exactly.
+    """Return the config of the SBResNet that has exactly these tensors, given under mmsb's names.
 
-    Arguments that are the default are left out. Those that leave no trace in the weights
-    (``style``, ``resolution``, ``pooling``, dilations) are taken to be the default.
+    Arguments with default values are left out. Arguments that leave no trace in the weights
+    (``style``, ``resolution``, ``pooling``, dilations) are assumed to have their defaults.
 
     Raises:
-        UserError: It is no ResNet that mmsb builds.
+        UserError: The tensors do not belong to a ResNet that mmsb builds.
     """
     try:
         kind, args = _arguments(state)
     except (KeyError, IndexError) as error:
         first = next(iter(state), 'none')
         raise UserError(
-            f'is no ResNet of ours: it lacks {error}, its first key is {first}'
+            f'is not a ResNet that mmsb builds: it lacks {error}, its first key is {first}'
         ) from error
     with torch.device('meta'):
         own = kind(**args).state_dict()
     for key, value in state.items():
         if key not in own:
-            raise UserError(f'is of no ResNet without further blocks: it has {key}')
+            raise UserError(f'is not a plain or SB-ResNet: unexpected key {key}')
         if value.shape != own[key].shape:
             raise UserError(
-                f'is of no ResNet that mmsb builds: {key} is {tuple(value.shape)}, not '
+                f'is not a ResNet that mmsb builds: {key} is {tuple(value.shape)}, not '
                 f'{tuple(own[key].shape)}'
             )
-    for key in own:  # old files of torchvision have no counters
+    for key in own:  # torchvision's old files have no counters
         if key not in state and not key.endswith('num_batches_tracked'):
-            raise UserError(f'lacks {key}')
+            raise UserError(f'lacks {key}: give a complete checkpoint')
     return dict(type=f'mmsb.{kind.__name__}', **args)
 
 
 def _arguments(state: dict[str, Tensor]) -> tuple[type[SBResNet], dict]:
-    """The class and the arguments that are not the default."""
+    """Return the class, ``depth`` and the arguments that differ from their defaults."""
     deep = 'stem.0.weight' in state
     first, last = ('stem.0.weight', 'stem.6.weight') if deep else ('conv1.weight',) * 2
     channels, width = len(state[last]), len(state['layer1.0.conv1.weight'])
@@ -257,11 +258,11 @@ def _depth(state: dict[str, Tensor], kind: type[SBResNet]) -> int:
         if (block.expansion, of_depth) == (expansion, counts):
             return depth
     name = 'bottlenecks' if expansion == 4 else 'basic blocks'
-    raise UserError(f'is of no ResNet that mmsb builds: its stages have {counts} {name}')
+    raise UserError(f'is not a ResNet that mmsb builds: its stages have {counts} {name}')
 
 
 def _spatial_bias(state: dict[str, Tensor], kind: type[SBResNet]) -> dict | None:
-    """The settings of spatial bias, without those that are the default."""
+    """Return the settings of spatial bias that differ from their defaults; None without it."""
     defaults = kind.spatial_bias_defaults
     found, sizes, stage = {}, [], 1
     while (block := f'layer{stage}.0.') + 'conv1.weight' in state:
@@ -281,6 +282,6 @@ def _spatial_bias(state: dict[str, Tensor], kind: type[SBResNet]) -> dict | None
         return None
     found['stages'] = tuple(size is not None for size in sizes)
     found['size'] = tuple(size or defaults['size'] for size in sizes)
-    if len(different) == 1:  # stages without spatial bias take any
+    if len(different) == 1:  # any size is right for stages without spatial bias
         (found['size'],) = different
     return {name: found[name] for name in found if found[name] != defaults[name]} or defaults

@@ -1,4 +1,4 @@
-"""Writing checkpoints for others: whole or not at all, nothing but weights and facts."""
+"""Publishing checkpoints: only weights and metadata, written atomically."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from mmsb.version import __version__
 
 
 def save_checkpoint(checkpoint: dict, path: str | os.PathLike, force: bool = False) -> None:
-    """``torch.save`` that leaves no half-written file.
+    """Save as ``torch.save`` does, but never leave a half-written file.
 
     Raises:
         UserError: The file exists and ``force`` is not set, or it cannot be written.
@@ -30,33 +30,33 @@ def publish_checkpoint(
     force: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> Path:
-    """Writes what others need of a training's checkpoint, the hash of the file in its name.
+    """Write the weights and metadata of a training checkpoint, with the file's hash in its name.
 
-    Kept are ``state_dict`` and ``meta``: the config, the classes (``dataset_meta``), versions.
-    Left out are the states of optimizer, schedulers and hooks. Of a training with mmengine's
-    ``EMAHook``, ``state_dict`` holds the averaged weights, which stay; the ones that were trained
-    on, ``ema_state_dict``, are left out.
+    ``state_dict`` and ``meta`` (the config, the classes in ``dataset_meta``, versions) are kept.
+    The states of optimizer, schedulers and hooks are left out. With mmengine's ``EMAHook``,
+    ``state_dict`` holds the averaged weights, which are kept; ``ema_state_dict``, the weights
+    before averaging, is left out.
 
     Args:
-        source: The checkpoint.
+        source: The checkpoint to read.
         target: ``NAME.pth``; ``NAME-<first 8 digits of the file's SHA-256>.pth`` is written.
-        force: Write over an existing file.
-        log: Called with what was kept and left out.
+        force: Overwrite an existing file. Defaults to False.
+        log: Called with lines on what was kept and left out. Defaults to None.
 
     Returns:
         The path written.
 
     Raises:
-        UserError: A file cannot be read or written, or is no checkpoint of mmengine.
+        UserError: A file cannot be read or written, or is not a checkpoint from mmengine.
     """
     target = Path(target)
     if target.suffix != '.pth':
-        raise UserError(f'{target}: a checkpoint is written as NAME.pth')
+        raise UserError(f'{target} is not a checkpoint name: give NAME.pth')
     checkpoint = load_checkpoint_file(source)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise UserError(
-            f'{source} has no state_dict: give a checkpoint of a training, or one that '
-            'tools/model_converters/convert.py wrote with --to mmsb'
+            f'{source} has no state_dict: give a checkpoint from training, or one from '
+            'tools/model_converters/convert.py --to mmsb'
         )
     state = checkpoint['state_dict']
     meta = dict(_plain(checkpoint.get('meta') or {}), mmsb_version=__version__)
@@ -73,20 +73,20 @@ def publish_checkpoint(
 
 
 def _as_bytes(checkpoint: dict) -> memoryview:
-    buffer = BytesIO()  # not a file: its name would get into the content
+    buffer = BytesIO()  # not a file: torch would write its name into the content
     torch.save(checkpoint, buffer)
     return buffer.getbuffer()
 
 
 def _write(content: memoryview, path: Path, force: bool) -> None:
     if path.exists() and not force:
-        raise UserError(f'{path} exists: give another name, or --force to write over it')
+        raise UserError(f'{path} exists: give another name, or --force to overwrite it')
     with replacing(path) as part:
         part.write_bytes(content)
 
 
 def _plain(value):
-    """Numpy's values as Python's, which load everywhere with ``weights_only=True``."""
+    """Convert numpy values to Python's, which always load with ``weights_only=True``."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,9 @@
 """CIFAR-100 for mmpretrain, real or drawn."""
 
-from mmsb.datasets.miniatures.cifar100 import is_mini_cifar100
+from mmsb.datasets.miniatures.folder import is_miniature
 from mmsb.registry import DATASETS
+
+MINIATURE = 'miniature CIFAR-100'
 
 
 @DATASETS.register_module()
@@ -25,7 +27,7 @@ def CIFAR100(lazy_init: bool = False, **kwargs):
     from mmpretrain.datasets import CIFAR100
 
     dataset = CIFAR100(lazy_init=True, **kwargs)
-    if is_mini_cifar100(dataset.data_prefix['root']):
+    if is_miniature(dataset.data_prefix['root'], MINIATURE, 'make_mini_cifar100.py'):
         dataset.train_list, dataset.test_list = [['train', None]], [['test', None]]
     if not lazy_init:
         dataset.full_init()

@@ -1,1 +1,1 @@
-"""Leaving the framework: files that run without it. Import the module you need."""
+"""Export to files that run without OpenMMLab. Import the module you need."""

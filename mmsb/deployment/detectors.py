@@ -1,7 +1,7 @@
-"""From an image to boxes in tensor operations alone: what of a two-stage detector is exported.
+"""Exportable inference of two-stage detectors: from an image to boxes, in tensor operations only.
 
-The networks, anchors and box coders are the model's own. mmdet's code around them, which holds
-boxes in structures, is written anew.
+The networks, anchors and box coders are the model's own. mmdet's code around them keeps boxes in
+structures that cannot be exported, and is replaced here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 OUTPUTS = ['boxes', 'scores', 'labels']
-# Of exactly these: what is derived from them predicts in another way.
+# exactly these classes: subclasses may predict differently
 PARTS = {
     'rpn_head': ('RPNHead',),
     'rpn_head.prior_generator': ('AnchorGenerator',),
@@ -26,13 +26,13 @@ PARTS = {
 
 
 def is_plain_two_stage(model: nn.Module) -> bool:
-    """Whether :func:`detect` predicts what a detector of mmdet does.
+    """Return whether :func:`detect` gives the same predictions as mmdet's detector.
 
     Args:
         model: The detector.
 
     Returns:
-        False for one stage, a cascade, masks and what else it does not know.
+        False for single-stage detectors, cascades, masks and anything unknown.
     """
     for path, known in PARTS.items():
         part = model
@@ -59,15 +59,15 @@ def is_plain_two_stage(model: nn.Module) -> bool:
 
 
 def detect(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """What ``model.predict`` finds in an image without padding, before it is scaled back.
+    """Detect as ``model.predict`` does in an image without padding, before rescaling.
 
     Args:
-        model: A detector that :func:`is_plain_two_stage`, in evaluation mode.
+        model: A detector for which :func:`is_plain_two_stage` is true, in evaluation mode.
         image: A normalised image, (1, 3, H, W).
 
     Returns:
-        ``boxes`` (N, 4) as x1, y1, x2, y2 in pixels of the image, ``scores`` (N,), falling, and
-        ``labels`` (N,).
+        ``boxes`` (N, 4) as x1, y1, x2, y2 in pixels, ``scores`` (N,), descending, and ``labels``
+        (N,).
     """
     size = [int(side) for side in image.shape[2:]]
     features = model.extract_feat(image)
@@ -86,14 +86,15 @@ def detect(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
 
 def in_order_of(wanted: list[Tensor], found: list[Tensor]) -> list[Tensor]:
-    """Sorts detections as others: scores that differ by rounding alone may have changed places.
+    """Reorder detections to match others, as rounding may swap almost equal scores.
 
     Args:
         wanted: Boxes (N, 4), scores (N,) and labels (N,).
-        found: The same of another run.
+        found: The same from another run.
 
     Returns:
-        ``found``, for each wanted detection the nearest; as it is where it is not N of them.
+        For each wanted detection the nearest one in ``found``; ``found`` itself if it does not
+        hold N detections.
     """
     if len(wanted[0]) != len(found[0]) or not len(wanted[0]):
         return found
@@ -106,7 +107,7 @@ def in_order_of(wanted: list[Tensor], found: list[Tensor]) -> list[Tensor]:
 
 
 def _proposals(head: nn.Module, features: tuple[Tensor, ...], size: list[int]) -> Tensor:
-    """The first stage's boxes, (R, 4)."""
+    """Return the first stage's boxes, (R, 4)."""
     logits, deltas = head(features)
     anchors = head.prior_generator.grid_priors(
         [[int(side) for side in x.shape[2:]] for x in logits], device=logits[0].device
@@ -129,13 +130,13 @@ def _proposals(head: nn.Module, features: tuple[Tensor, ...], size: list[int]) -
 
 
 def _align(extractor: nn.Module, features, boxes: Tensor) -> Tensor:
-    """The features of boxes (R, 4), each from its level, (R, C, h, w)."""
+    """Return the features of boxes (R, 4), each from its pyramid level, (R, C, h, w)."""
     from torchvision.ops import roi_align
 
     layers = extractor.roi_layers
     rois = F.pad(boxes, (1, 0))  # of image 0
     levels = extractor.map_roi_levels(rois, len(layers))
-    # A level without boxes would be traced as always without: the others' are there, of no size.
+    # A level that is empty when traced would stay empty: pass it all boxes, the others' as zeros.
     regions = 0
     for i, layer in enumerate(layers):
         own = levels == i
@@ -152,8 +153,8 @@ def _align(extractor: nn.Module, features, boxes: Tensor) -> Tensor:
 
 
 def _decode(coder, boxes: Tensor, deltas: Tensor, size: list[int]) -> Tensor:
-    """Boxes moved by deltas (N, K * 4), within the image."""
-    boxes = coder.decode(boxes, deltas)  # with max_shape mmdet's own cannot be exported
+    """Apply deltas (N, K * 4) to boxes and clip them to the image."""
+    boxes = coder.decode(boxes, deltas)  # with max_shape, mmdet's code cannot be exported
     if not coder.clip_border:
         return boxes
     height, width = size
@@ -163,10 +164,10 @@ def _decode(coder, boxes: Tensor, deltas: Tensor, size: list[int]) -> Tensor:
 
 
 def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: ConfigDict) -> Tensor:
-    """Indices of the boxes that are left, by falling score; groups do not see each other."""
+    """Return the indices that NMS within each group keeps, by descending score."""
     from torchvision.ops import nms
 
-    # As mmdet moves the groups apart, so that rounding is the same; padded as there may be none.
+    # Offset the groups as mmdet does, for the same rounding; padded in case there are no boxes.
     apart = groups.to(boxes) * (F.pad(boxes, (0, 0, 0, 1)).max() + 1)
     keep = nms(boxes + apart[:, None], scores, cfg.nms.iou_threshold)
     return keep[: cfg.max_per_img] if cfg.max_per_img > 0 else keep

@@ -1,4 +1,4 @@
-"""Testing exported models with the config's own data and metrics."""
+"""Testing exported models with the data and metrics of their config."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from mmsb.utils.errors import UserError
 def evaluate(
     config: str, model: str | os.PathLike, cfg_options: dict | None = None
 ) -> dict[str, float]:
-    """Tests an exported classifier or segmentor as ``tools/test.py`` tests the model.
+    """Test an exported classifier or segmentor as ``tools/test.py`` tests the model.
 
-    Everything around the network is the toolbox's: data, preprocessing, predictions from logits,
+    The toolbox does everything around the network: data, preprocessing, predictions from logits,
     metrics.
 
     Args:
-        config: The config that it was exported from.
+        config: The config that the model was exported from.
         model: The ONNX file.
-        cfg_options: Settings to override.
+        cfg_options: Settings of the config to override. Defaults to None.
 
     Returns:
         The metrics.
 
     Raises:
-        UserError: A file or the data is missing or cannot be read, the file is of another kind of
-            model, or takes images of another size than the data's.
+        UserError: A file or the data is missing or cannot be read, or the file contains another
+            kind of model or expects images of another size.
     """
     cfg = read_model_config(config, cfg_options)
     init_default_scope(cfg.default_scope)
     toolbox = toolbox_of(cfg)
     if not toolbox.evaluates_exports:
-        raise UserError('of a detector no file is tested: give a classifier or segmentor')
+        raise UserError('exported detectors cannot be evaluated: give a classifier or segmentor')
     exported = OnnxModel(model)
     if exported.outputs != ['logits']:
         raise UserError(
-            f'{model} gives {", ".join(exported.outputs)}, not logits: export the whole model, '
+            f'{model} outputs {", ".join(exported.outputs)}, not logits: export the whole model, '
             'without --backbone'
         )
     check_data_paths(cfg, ('test_dataloader',))
@@ -55,7 +55,8 @@ def evaluate(
     )
     cfg.load_from = cfg.model.backbone.init_cfg = None
     with tempfile.TemporaryDirectory() as folder, explained_errors(cfg):
-        # What mmengine keeps by name goes on writing to the folder of a test before.
+        # mmengine caches loggers and visualizers by name; a fresh name keeps them from writing
+        # into an earlier test's folder.
         cfg.work_dir, cfg.experiment_name = folder, os.path.basename(folder)
         if cfg.get('visualizer'):
             cfg.visualizer.name = cfg.experiment_name
@@ -65,18 +66,18 @@ def evaluate(
             with explained_data_errors(cfg.test_dataloader):
                 runner.test_loop  # noqa: B018 (a property that builds the data set)
             return runner.test()
-        finally:  # the latest made is what hooks of later runs take for theirs
+        finally:  # otherwise later hooks would pick up this visualizer
             Visualizer._instance_dict.pop(cfg.experiment_name, None)
 
 
 def _replace_network(toolbox: Toolbox, model: nn.Module, exported: OnnxModel) -> None:
-    """Lets the file compute a model's logits."""
+    """Make the exported file compute the model's logits."""
 
     def logits(images: Tensor, *_, **__) -> Tensor:
         (found,) = exported(images)
         if found.shape[1] != classes:
             raise UserError(
-                f'{exported.path} knows {found.shape[1]} classes, the config {classes}: '
+                f'{exported.path} has {found.shape[1]} classes, the config {classes}: '
                 'give the config that it was exported from'
             )
         return found

@@ -1,4 +1,4 @@
-"""Models as ONNX, TorchScript and torch.export files, compared with the model they came from."""
+"""Exporting models to ONNX, TorchScript and torch.export; comparing the files with the model."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from mmsb.utils.files import replacing
 from mmsb.version import __version__
 
 SUFFIXES = dict(onnx='.onnx', torchscript='.ts', exported='.pt2')
-OPSET = 17  # also what runtimes of 2022 know
-TOLERANCE = 1e-4  # of an output's largest value, in float32
+OPSET = 17  # supported by runtimes since 2022
+TOLERANCE = 1e-4  # relative to an output's largest value, in float32
 METADATA = 'metadata.json'
 
 
 @dataclass(frozen=True)
 class Check:
-    """One output of the written file against the model in PyTorch.
+    """Comparison of one output of the written file with the PyTorch model.
 
     Attributes:
-        shape: The input's.
+        shape: The input shape.
         output: The output's name.
-        absolute: Largest difference.
-        relative: That, over the output's largest value.
+        absolute: The largest difference.
+        relative: The largest difference divided by the output's largest value.
     """
 
     shape: tuple[int, ...]
@@ -58,10 +58,10 @@ class Exported:
     """A written file.
 
     Attributes:
-        path: The file.
-        metadata: What it says of itself.
-        checks: What it was compared on.
-        note: What it leaves out; None for nothing.
+        path: The path.
+        metadata: The metadata stored in the file.
+        checks: Comparisons with the PyTorch model.
+        note: A note on what is not exported; None if everything is.
     """
 
     path: Path
@@ -82,32 +82,33 @@ def export(
     fuse_conv_bn: bool = False,
     cfg_options: dict | None = None,
 ) -> Exported:
-    """Writes a model as a file that runs without the framework, and runs it.
+    """Export a model to a file that runs without OpenMMLab, and compare the file with the model.
 
-    The input is the normalised image, as the data preprocessor gives it. The outputs are a
-    classifier's logits, a segmentor's at the size of the input, a detector's boxes or raw ones, or
-    the backbone's features. Boxes are those of :func:`mmsb.deployment.detectors.detect`: of plain
-    two-stage detectors, as ONNX, without ``dynamic`` and for one image.
+    The input is the normalised image that the data preprocessor makes. The outputs are a
+    classifier's logits, a segmentor's logits at the size of the input, a detector's boxes or raw
+    outputs, or the backbone's features. Boxes (:func:`mmsb.deployment.detectors.detect`) are
+    exported only for plain two-stage detectors, to ONNX, with batch 1 and a fixed size.
 
     Args:
         config: The config file.
-        checkpoint: Its weights.
-        format: 'onnx', 'torchscript' or 'exported' (``torch.export``).
-        out: The file. Defaults to None, beside the checkpoint.
-        shape: Height and width in pixels; None for those of the config's test images, padded as
-            the data preprocessor does.
-        batch: Images in a batch.
-        dynamic: Leave batch, height and width open.
-        backbone: The backbone alone.
-        fuse_conv_bn: Fold batch norms into convolutions, also those beside spatial bias.
-        cfg_options: Settings of the config to override.
+        checkpoint: The weights for it.
+        format: 'onnx' (default), 'torchscript' or 'exported' (``torch.export``).
+        out: The file to write. Defaults to None: beside the checkpoint.
+        shape: Height and width in pixels. Defaults to None: those of the config's test images,
+            padded as the data preprocessor pads.
+        batch: Images per batch. Defaults to 1.
+        dynamic: Allow any batch size, height and width. Defaults to False.
+        backbone: Export only the backbone. Defaults to False.
+        fuse_conv_bn: Fold batch norms into convolutions, including those over features and spatial
+            bias maps. Defaults to False.
+        cfg_options: Settings of the config to override. Defaults to None.
 
     Returns:
-        The file and what it was compared on.
+        The written file and its comparisons with the model.
 
     Raises:
-        UserError: Something the user can set right, or the file differs from the model, which
-            leaves none.
+        UserError: An argument cannot be used, the model cannot be exported, or the file differs
+            from the model. No file is left then.
     """
     if format == 'onnx':
         check_packages('onnx', 'onnxruntime')
@@ -134,7 +135,7 @@ def export(
     plain = (backbone, format, batch, dynamic) == (False, 'onnx', 1, False)
     if plain and is_plain_two_stage(model):
         run_network, note = detect, None
-        # Blots: in noise there is nothing to find.
+        # Use smooth blobs: a detector finds nothing in white noise.
         images = 2 * F.interpolate(torch.randn(1, 3, 6, 8, generator=generator), (height, width))
     eager = _Network(model, run_network)
     try:
@@ -144,10 +145,10 @@ def export(
             f'the model cannot run on {batch} x 3 x {height} x {width} '
             f'({str(error).strip().splitlines()[0]})'
         ) from error
-    if run_network is detect and not len(outputs['boxes']):  # traced, it would always find none
+    if run_network is detect and not len(outputs['boxes']):  # the traced model would never find any
         raise UserError(
-            'the detector finds nothing in a random image, with which it is exported: lower its '
-            'threshold, as by --cfg-options model.test_cfg.rcnn.score_thr=0.001'
+            'the detector finds nothing in the random image that is used for the export: lower its '
+            'threshold, e.g. --cfg-options model.test_cfg.rcnn.score_thr=0.001'
         )
     names = list(outputs)
     metadata = _metadata(cfg, model, images, dynamic, names, classes)
@@ -156,14 +157,14 @@ def export(
     if fuse_conv_bn:
         network.model = fuse_spatial_bias(network.model)
     toolbox.make_exportable(network.model)
-    step = divisor if divisor > 1 else 33  # any size is allowed: odd ones
+    step = divisor if divisor > 1 else 33  # any size is allowed: use odd ones
     others = [(1, 3, 3 * step, 5 * step), (4, 3, 4 * step, 3 * step)] if dynamic else []
-    # Traced at a size where no shortcut for sizes that divide is taken, and not at batch 1.
+    # Trace with batch 2 and a size that takes no special case for divisible sizes.
     example = torch.randn(2, *others[0][1:]) if dynamic else images
     try:
         with _exporting(for_onnx=format == 'onnx'):
             content = WRITERS[format](network, example, dynamic, names, metadata)
-    except Exception as error:  # each exporter has its own; what they say is the reason
+    except Exception as error:  # exporters have errors of their own; their message is the reason
         raise UserError(
             f'torch {torch.__version__} cannot export this model as {format} '
             f'({type(error).__name__}: {str(error).strip().splitlines()[0]})'
@@ -191,23 +192,23 @@ def compare(
     images: Tensor,
     names: Sequence[str],
 ) -> list[Check]:
-    """Compares the outputs of two forms of a model.
+    """Compare the outputs of two forms of a model.
 
     Args:
         eager: The reference.
-        run: The other.
-        images: What to run them on, (B, 3, H, W).
+        run: The form to compare with it.
+        images: The input of both, (B, 3, H, W).
         names: Names of the outputs.
 
     Returns:
-        A check for each output; of infinite differences where a shape differs or it cannot run.
+        One check per output, with infinite differences if a shape differs or ``run`` fails.
     """
     with torch.no_grad():
         wanted = eager(images)
     try:
         with torch.no_grad():
             found = run(images)
-    except Exception:  # a runtime's own: it cannot run on this size
+    except Exception:  # runtimes have errors of their own for sizes that they cannot run
         found = [torch.empty(0)] * len(wanted)
     if names == OUTPUTS:
         found = in_order_of(wanted, found)
@@ -234,14 +235,14 @@ def _shape(cfg: Config, shape: Sequence[int] | None, divisor: int) -> tuple[int,
     padded = tuple(-(-side // divisor) * divisor for side in given)
     if shape and padded != given:
         raise UserError(
-            f'--shape {given[0]} {given[1]}: the images of this config are padded to multiples of '
-            f'{divisor}; give --shape {padded[0]} {padded[1]}'
+            f'--shape {given[0]} {given[1]}: this config pads images to multiples of {divisor}; '
+            f'give --shape {padded[0]} {padded[1]}'
         )
     return padded
 
 
 def _metadata(cfg, model, images, dynamic, names, classes) -> dict[str, str]:
-    """What a deployer needs; lists as JSON."""
+    """Return the metadata needed to run the file; lists are JSON."""
     preprocessor = model.data_preprocessor
     mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
     settings = cfg.model.get('data_preprocessor') or {}
@@ -264,7 +265,7 @@ def _metadata(cfg, model, images, dynamic, names, classes) -> dict[str, str]:
     }
 
 
-# ------------------------------------------------------- what runs: image -> named outputs
+# ------------------------------------------------------- networks: image -> named outputs
 
 
 def _features(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
@@ -291,14 +292,14 @@ class _Network(nn.Module):
 
 @contextmanager
 def _exporting(for_onnx: bool):
-    """Makes what exporters cannot follow exportable, and silences what is known of them."""
+    """Replace operations that exporters do not support, and silence their known warnings."""
     with (
         warnings.catch_warnings(),
         torch.no_grad(),
         ExportSafe() if for_onnx else nullcontext(),
     ):
-        # The tracer's doubts are what the comparison is for; that TorchScript is deprecated, the
-        # user cannot change.
+        # Tracer warnings are covered by the comparison; the TorchScript deprecation warning is
+        # not actionable.
         warnings.simplefilter('ignore')
         yield
 
@@ -306,8 +307,7 @@ def _exporting(for_onnx: bool):
 def _to_onnx(network, image, dynamic, names, metadata) -> bytes:
     import onnx
 
-    # Not torch.export's exporter: torch 2.4 has none that works, and this one is tens of times
-    # faster.
+    # The exporter on torch.export does not work in torch 2.4, and is tens of times slower.
     file, axes = io.BytesIO(), {}
     if dynamic:
         axes = {'image': {0: 'batch', 2: 'height', 3: 'width'}}

@@ -1,8 +1,7 @@
-"""What ONNX lacks in operations that it has, for maps of any and unknown size.
+"""Adaptive pooling in operations that ONNX has, for maps of any size.
 
-Adaptive pooling above all: torch's exporter takes a grid only where it divides a map of known
-size. Here each axis has a mask of the pixels that a cell covers, made from the axis' length as the
-graph runs.
+torch's exporter supports adaptive pooling only if the grid divides a map of known size. Here a
+mask per axis says which pixels a cell covers; the graph computes it from the length of the axis.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from torch.overrides import TorchFunctionMode
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor:
-    """``F.adaptive_avg_pool2d`` as two matrix products, P_h x P_w^T.
+    """Compute ``F.adaptive_avg_pool2d`` as two matrix products, P_h x P_w^T.
 
     Args:
-        x: Maps, (B, C, H, W); any H and W, also smaller than the grid.
-        output_size: Cells of the grid, of both axes or of height and width.
+        x: Maps, (B, C, H, W); H and W may be smaller than the grid.
+        output_size: Cells of the grid: one number for both axes, or height and width.
 
     Returns:
         The averages, (B, C, *output_size).
@@ -32,12 +31,12 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
 def adaptive_max_pool2d(
     x: Tensor, output_size: int | tuple[int, int], return_indices: bool = False
 ) -> Tensor:
-    """``F.adaptive_max_pool2d``; the arguments are those of :func:`adaptive_avg_pool2d`.
+    """Compute ``F.adaptive_max_pool2d``.
 
     Args:
-        x: Maps, (B, C, H, W).
-        output_size: Cells of the grid.
-        return_indices: Not served. Defaults to False.
+        x: Maps, (B, C, H, W); H and W may be smaller than the grid.
+        output_size: Cells of the grid: one number for both axes, or height and width.
+        return_indices: Not supported. Defaults to False.
 
     Returns:
         The largest values, (B, C, *output_size).
@@ -46,7 +45,7 @@ def adaptive_max_pool2d(
         NotImplementedError: ``return_indices`` is set.
     """
     if return_indices:
-        raise NotImplementedError('adaptive_max_pool2d is exported without return_indices')
+        raise NotImplementedError('adaptive_max_pool2d exports only with return_indices=False')
     rows, columns = _masks(x, output_size)
     lowest = torch.finfo(x.dtype).min
     x = x.unsqueeze(2).masked_fill(~rows[:, :, None], lowest).amax(3)
@@ -54,7 +53,7 @@ def adaptive_max_pool2d(
 
 
 def _masks(x: Tensor, output_size: int | tuple[int, int]) -> list[Tensor]:
-    """For height and width which pixels belong to which cell, (cells, pixels)."""
+    """Return for height and width which pixels each cell covers, bool (cells, pixels)."""
     sizes = (output_size, output_size) if isinstance(output_size, int) else output_size
     masks = []
     for length, cells in zip(x.shape[-2:], sizes, strict=True):
@@ -66,7 +65,7 @@ def _masks(x: Tensor, output_size: int | tuple[int, int]) -> list[Tensor]:
 
 
 class ExportSafe(TorchFunctionMode):
-    """Inside this ``with`` block every module calls this module's functions for torch's."""
+    """Context in which this module's functions replace torch's."""
 
     replacements = {
         F.adaptive_avg_pool2d: adaptive_avg_pool2d,

@@ -1,4 +1,4 @@
-"""ONNX files in half precision or with 8-bit integers, by ONNX Runtime's own tools."""
+"""Converting ONNX files to half precision or 8-bit integers with ONNX Runtime's tools."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def quantize(
     num_images: int = 64,
     cfg_options: dict | None = None,
 ) -> Path:
-    """Writes an ONNX file in lower precision; its input and outputs stay float32.
+    """Write an ONNX file in lower precision; its input and outputs stay float32.
 
     Args:
-        model: The ONNX file, as :func:`mmsb.deployment.exporting.export` writes it.
-        to: 'fp16', or 'int8': weights and activations, a scale for each channel of a weight and
-            each activation, as QuantizeLinear and DequantizeLinear nodes.
-        out: The file. Defaults to None, NAME_fp16.onnx or NAME_int8.onnx beside the model.
-        config: For 'int8', the config whose validation images the activations' ranges are
-            measured on.
-        num_images: How many of them.
-        cfg_options: Settings of the config to override.
+        model: The ONNX file, written by :func:`mmsb.deployment.exporting.export`.
+        to: 'fp16', or 'int8' for weights (a scale per channel) and activations (a scale per
+            tensor), as QuantizeLinear and DequantizeLinear nodes.
+        out: The file to write. Defaults to None: NAME_fp16.onnx or NAME_int8.onnx beside the model.
+        config: For 'int8', the config whose validation images are used to measure the ranges of
+            activations. Defaults to None.
+        num_images: How many of these images to use. Defaults to 64.
+        cfg_options: Settings of the config to override. Defaults to None.
 
     Returns:
-        The file.
+        The path of the written file.
 
     Raises:
         UserError: A file, the config, its images or a package is missing or cannot be read.
@@ -50,19 +50,19 @@ def quantize(
     path, loaded = Path(model), load_onnx(model)
     out = Path(out or path.with_name(f'{path.stem}_{to}.onnx'))
     operators = {node.op_type for node in loaded.graph.node}
-    if 'NonMaxSuppression' in operators:  # pixels of a large image, and of 80 of them side by side
+    if 'NonMaxSuppression' in operators:  # coordinates offset by class exceed float16's precision
         raise UserError(
-            f"{path} gives a detector's boxes, which need float32: give a file of its raw outputs "
+            f"{path} outputs a detector's boxes, which need float32: give a file with raw outputs "
             '(export.py --dynamic)'
         )
     if 'DequantizeLinear' in operators:
-        raise UserError(f'{path} is quantised already: give the file that export.py wrote')
+        raise UserError(f'{path} is already quantised: give the file that export.py wrote')
     if to == 'fp16':
         _to_fp16(loaded, out)
         return out
     if config is None:
         raise UserError(
-            '--to int8 needs images to measure the ranges of activations on: give --config CONFIG'
+            '--to int8 needs images to measure the ranges of activations: give --config CONFIG'
         )
     if num_images < 1:
         raise UserError(f'--num-images {num_images}: give 1 or more')
@@ -73,12 +73,12 @@ def quantize(
 def calibration_images(
     config: str, number: int, cfg_options: dict | None = None
 ) -> Iterator[Tensor]:
-    """Images of a config's validation set, as its model takes them.
+    """Load a config's validation images, preprocessed for its model.
 
     Args:
         config: The config file.
-        number: How many, in the set's order.
-        cfg_options: Settings to override.
+        number: How many images, from the start of the validation set.
+        cfg_options: Settings of the config to override. Defaults to None.
 
     Yields:
         Normalised images, (1, 3, H, W).
@@ -89,7 +89,7 @@ def calibration_images(
     cfg = read_model_config(config, cfg_options)
     init_default_scope(cfg.default_scope)
     if cfg.get('val_dataloader') is None:
-        raise UserError(f'{config} has no val_dataloader to take images from')
+        raise UserError(f'{config} has no val_dataloader to load images from: give another config')
     check_data_paths(cfg, ('val_dataloader',))
     cfg.model.backbone.init_cfg = None
     with explained_errors(cfg):
@@ -109,7 +109,7 @@ def _to_fp16(model, out: Path) -> None:
     from onnxruntime.transformers.onnx_model import OnnxModel as Graph
 
     graph = Graph(convert_float_to_float16(model, keep_io_types=True))
-    graph.topological_sort()  # the casts of the input and outputs come last
+    graph.topological_sort()  # the converter appends the casts of input and outputs at the end
     with replacing(out) as part:
         part.write_bytes(graph.model.SerializeToString())
         OnnxModel(part)
@@ -133,7 +133,7 @@ def _to_int8(path: Path, out: Path, images: Iterator[Tensor]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / 'prepared.onnx'
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-        # What is left of batch norm, over features and spatial bias maps, is no matter of channels.
+        # Keep float for the batch norms that are left: those over features and spatial bias maps.
         norms = [
             n.name for n in load_onnx(prepared).graph.node if n.op_type == 'BatchNormalization'
         ]

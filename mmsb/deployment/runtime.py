@@ -1,4 +1,4 @@
-"""Running ONNX files, and what is asked of them before."""
+"""Loading, checking and running ONNX files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mmsb.utils.errors import UserError
 
 
 def check_packages(*names: str) -> None:
-    """Refuses to go on without the packages of the ``deploy`` extra.
+    """Raise an error if packages from the ``deploy`` extra are missing.
 
     Args:
-        *names: Import names, as 'onnx'.
+        *names: Import names, e.g. 'onnx'.
 
     Raises:
-        UserError: One of them is not installed.
+        UserError: One of the packages is not installed.
     """
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
@@ -31,7 +31,7 @@ def check_packages(*names: str) -> None:
 
 
 def load_onnx(path: str | os.PathLike):
-    """Reads an ONNX file.
+    """Read and check an ONNX file.
 
     Args:
         path: The file.
@@ -40,7 +40,7 @@ def load_onnx(path: str | os.PathLike):
         Its ``onnx.ModelProto``.
 
     Raises:
-        UserError: A package is missing, or the file is missing or none of ONNX.
+        UserError: A package or the file is missing, or the file is not a valid ONNX file.
     """
     check_packages('onnx', 'onnxruntime')
     import onnx
@@ -50,27 +50,27 @@ def load_onnx(path: str | os.PathLike):
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
-    except Exception as error:  # protobuf's and onnx's errors have no common base
-        reason = str(error).strip().splitlines()
+    except Exception as error:  # errors from protobuf and onnx have no common base
+        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f'{path} is no ONNX file, or damaged ({reason[0] if reason else type(error).__name__})'
+            f'{path} is damaged or not an ONNX file ({reason[0]}): export it again'
         ) from error
     return model
 
 
 class OnnxModel:
-    """An ONNX file of one image input, run by ONNX Runtime on the CPU.
+    """An ONNX file with one image input, run by ONNX Runtime on the CPU.
 
     Args:
         path: The file.
 
     Attributes:
-        shape (list): The input's, with names where it is dynamic.
+        shape (list): The input shape; dynamic axes have names instead of lengths.
         outputs (list[str]): Names of the outputs.
-        metadata (dict[str, str]): What the file says of itself.
+        metadata (dict[str, str]): The metadata stored in the file.
 
     Raises:
-        UserError: A package is missing, or the file is missing or none of ONNX.
+        UserError: A package or the file is missing, or the file is not a valid ONNX file.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -78,7 +78,7 @@ class OnnxModel:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is raised too
+        options.log_severity_level = 4  # errors are raised as exceptions as well
         self.session = onnxruntime.InferenceSession(
             str(path), options, providers=['CPUExecutionProvider']
         )
@@ -88,17 +88,17 @@ class OnnxModel:
         self.metadata = self.session.get_modelmeta().custom_metadata_map
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Runs it.
+        """Run the model.
 
         Args:
-            images: Normalised images, (B, 3, H, W); any B, also where the file's is fixed, but 1
-                for a detector's boxes.
+            images: Normalised images, (B, 3, H, W). B may differ from the file's fixed batch size,
+                but must be 1 for a detector's boxes.
 
         Returns:
             The outputs.
 
         Raises:
-            UserError: The file takes images of another size, or one.
+            UserError: The file expects images of another size, or one image at a time.
         """
         self.check_size(images)
         if self.outputs == OUTPUTS:
@@ -117,11 +117,11 @@ class OnnxModel:
         return [torch.cat(parts) for parts in zip(*outputs, strict=True)]
 
     def check_size(self, images: Tensor) -> None:
-        """Refuses images of another height and width than the file's fixed ones."""
+        """Raise an error for images whose height or width differs from the file's fixed size."""
         pairs = zip(self.shape[2:], images.shape[2:], strict=True)
         if any(isinstance(wanted, int) and wanted != length for wanted, length in pairs):
             sizes = [' x '.join(map(str, shape[2:])) for shape in (self.shape, images.shape)]
             raise UserError(
-                f'{self.path} takes images of {sizes[0]}, and one is of {sizes[1]}: export it '
-                'with --dynamic'
+                f'{self.path} takes images of {sizes[0]}, but one has {sizes[1]}: export it with '
+                '--dynamic'
             )

@@ -1,4 +1,4 @@
-"""The flags of ``tools/train.py`` and ``tools/test.py``: the union of the three toolboxes'."""
+"""The flags of ``tools/train.py`` and ``tools/test.py``: all that the three toolboxes have."""
 
 import argparse
 import os
@@ -23,9 +23,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='who started the processes; tools/dist_*.sh and slurm_*.sh set it',
+        help='what started the processes; tools/dist_*.sh and slurm_*.sh set it',
     )
-    # torch.distributed.launch of old gives it; torch.distributed.run sets the environment.
+    # The old torch.distributed.launch passes it; torch.distributed.run sets the environment.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
@@ -34,29 +34,29 @@ def _overrides(parser: argparse.ArgumentParser, **cfg_options) -> None:
         '--cfg-options',
         nargs='+',
         metavar='KEY=VALUE',
-        help='override settings of the config, e.g. train_dataloader.batch_size=4; a list as '
-        '"key=[a,b]" or key=a,b; None, True, False and numbers are read as such',
+        help='override settings of the config, e.g. train_dataloader.batch_size=4; write a list as '
+        '"key=[a,b]" or key=a,b; None, True, False and numbers are converted',
         **cfg_options,
     )
     parser.add_argument(
         '--no-pin-memory', action='store_true', help='do not pin memory in data loaders'
     )
     parser.add_argument(
-        '--no-persistent-workers', action='store_true', help='start workers anew every epoch'
+        '--no-persistent-workers', action='store_true', help='restart workers every epoch'
     )
 
 
 def _optimization(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--amp', action='store_true', help='mixed precision (GPU)')
+    parser.add_argument('--amp', action='store_true', help='use mixed precision (GPU only)')
     parser.add_argument(
         '--amp-dtype',
         choices=['float16', 'bfloat16'],
-        help="with --amp: the lower precision; default torch's, float16",
+        help='the lower precision of --amp; default float16',
     )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help="scale the learning rate by the batch over the config's base batch",
+        help="scale the learning rate by the total batch size over the config's base_batch_size",
     )
 
 
@@ -67,13 +67,13 @@ def _parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
 
 
 def parse_train_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parses the arguments of ``tools/train.py``.
+    """Parse the arguments of ``tools/train.py``.
 
     Args:
-        argv: Arguments. Defaults to None, the process's own.
+        argv: The arguments. Defaults to None: those of this process.
 
     Returns:
-        The namespace that :func:`mmsb.engine.train` takes.
+        The argument of :func:`mmsb.engine.train`.
     """
     parser = argparse.ArgumentParser(
         description='Train a detector, segmentor or classifier from its config.'
@@ -84,26 +84,26 @@ def parse_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from the latest checkpoint of the work directory, or from this one',
+        help='resume from CHECKPOINT; default the latest checkpoint in the work directory',
     )
     _optimization(parser)
-    parser.add_argument('--seed', type=int, help='random seed; default a random one')
-    parser.add_argument('--no-validate', action='store_true', help='no evaluation while training')
+    parser.add_argument('--seed', type=int, help='default a random seed')
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     _common(parser)
     return _parse(parser, argv)
 
 
 def parse_test_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parses the arguments of ``tools/test.py``.
+    """Parse the arguments of ``tools/test.py``.
 
     Args:
-        argv: Arguments. Defaults to None, the process's own.
+        argv: The arguments. Defaults to None: those of this process.
 
     Returns:
-        The namespace that :func:`mmsb.engine.test` takes.
+        The argument of :func:`mmsb.engine.test`.
     """
     parser = argparse.ArgumentParser(
-        description='Test a detector, segmentor or classifier: its metrics and predictions.'
+        description='Test a detector, segmentor or classifier; write its metrics and predictions.'
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -112,46 +112,48 @@ def parse_test_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', metavar='DIR', help='draw predictions into this folder')
     parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds that a window stays; default 2'
+        '--wait-time', type=float, default=2, help='seconds to show each window; default 2'
     )
     parser.add_argument('--interval', type=int, default=1, help='draw every n-th image; default 1')
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument('--tta', action='store_true', help='use test-time augmentation')
+    parser.add_argument('--amp', action='store_true', help='use mixed precision')
     parser.add_argument(
-        '--fuse-conv-bn', action='store_true', help='fold batch norms into convolutions: faster'
+        '--fuse-conv-bn', action='store_true', help='fold batch norms into convolutions, for speed'
     )
     _common(parser)
     return _parse(parser, argv)
 
 
 def parse_seeds_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parses the arguments of ``tools/train_seeds.py``.
+    """Parse the arguments of ``tools/train_seeds.py``.
 
     Args:
-        argv: Arguments. Defaults to None, the process's own.
+        argv: The arguments. Defaults to None: those of this process.
 
     Returns:
-        The namespace; ``flags`` are those of ``tools/train.py`` to pass on.
+        The namespace; ``flags`` lists the flags to pass on to ``tools/train.py``.
     """
     parser = argparse.ArgumentParser(
-        description='Train configs with several seeds; mean and standard deviation of the metrics.',
-        epilog='Finished trainings are kept and stopped ones go on, so the same command continues.',
+        description='Train configs with several seeds; print the mean and standard deviation of '
+        'the metrics.',
+        epilog='Run the same command again to continue: it keeps finished trainings and resumes '
+        'stopped ones.',
     )
     add = parser.add_argument
     add('configs', nargs='*', metavar='CONFIG', help='config file')
     add('--seeds', type=int, nargs='*', default=[0, 1, 2], metavar='SEED', help='default 0 1 2')
-    add('--processes', type=int, default=1, metavar='N', help='of each training; default 1')
+    add('--processes', type=int, default=1, metavar='N', help='processes per training; default 1')
     add(
         '--work-dir',
         default='work_dirs/seeds',
         metavar='DIR',
-        help='each training is in DIR/<config name>/seed_<SEED>; default work_dirs/seeds',
+        help='write to DIR/<config name>/seed_<SEED>; default work_dirs/seeds',
     )
-    add('--out', metavar='NAME.json', help="write every training's figures, when all are done")
+    add('--out', metavar='NAME.json', help="write every training's metrics when all have finished")
     add(
         '--summarize',
         action='store_true',
-        help='train nothing: the table of what is finished in the work directory',
+        help='do not train; print the table of the finished trainings in the work directory',
     )
     _optimization(parser)
     _overrides(parser)

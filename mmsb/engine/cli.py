@@ -1,4 +1,4 @@
-"""What every command line does alike: errors in one line."""
+"""One-line error messages, shared by all command lines."""
 
 import functools
 import logging
@@ -11,11 +11,10 @@ from mmsb.utils.log_file import log_to_file
 
 
 def report_user_errors(main: Callable) -> Callable:
-    """Turns a :class:`UserError` in ``main`` into one line on stderr and its exit code, 2.
+    """Report a :class:`UserError` in ``main`` as one line on stderr and exit with its code, 2.
 
-    Ctrl-C exits without a traceback, with code 130.
-
-    Of several processes only the first speaks. The traceback goes to the run's log file.
+    Ctrl-C exits without a traceback, with code 130. Only the first of several processes prints.
+    The traceback goes to the run's log file.
     """
 
     @functools.wraps(main)
@@ -28,12 +27,12 @@ def report_user_errors(main: Callable) -> Callable:
                 print(f'error: {_message(error)}', file=sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            sys.exit(130)  # as a shell says of Ctrl-C; the launcher speaks for its processes
+            sys.exit(130)  # a shell's code for Ctrl-C; the launcher prints the message
 
     return wrapper
 
 
 def _message(error: UserError) -> str:
-    # From a data-loading worker the message is a whole traceback that ends with ours.
+    # A data-loading worker passes on a whole traceback that ends with our message.
     text = str(error).strip()
     return text.split('UserError: ')[-1].strip() if 'Traceback' in text else text

@@ -1,4 +1,4 @@
-"""Config files and command-line flags into one config, for any of the three toolboxes."""
+"""Reading config files and applying command-line flags, for any of the three toolboxes."""
 
 import difflib
 import logging
@@ -17,7 +17,7 @@ from mmsb.utils.errors import UserError
 
 
 def check_config_path(path: str) -> None:
-    """Refuses a config that is not there, naming the nearest ones."""
+    """Raise an error that suggests similar names if a config does not exist."""
     if os.path.isfile(path):
         return
     folder = Path(path).parent
@@ -28,11 +28,11 @@ def check_config_path(path: str) -> None:
 
 
 def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Config:
-    """Reads a config and imports its toolbox. Everything of mmsb that reads one does so here.
+    """Read a config and import its toolbox. All of mmsb reads configs with this function.
 
     Args:
         path: The config file.
-        cfg_options: Settings to override. Defaults to None.
+        cfg_options: Settings to override, e.g. ``{'model.backbone.depth': 18}``. Defaults to None.
 
     Raises:
         UserError: The config does not exist, or its toolbox is missing or broken.
@@ -45,10 +45,10 @@ def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Con
 
 
 def read_model_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Config:
-    """Reads a config whose model is built outside a runner, as :func:`read_config`.
+    """Read a config whose model is built outside a runner; see :func:`read_config`.
 
     Raises:
-        UserError: As there, or it describes no model of a toolbox with a backbone.
+        UserError: As there, or the config has no toolbox model with a backbone.
     """
     cfg = read_config(path, cfg_options)
     if not toolbox_of(cfg).name or 'backbone' not in cfg.get('model', {}):
@@ -61,7 +61,7 @@ def read_model_config(path: str | os.PathLike, cfg_options: dict | None = None) 
 
 
 def load_config(args: Namespace) -> Config:
-    """Reads the config and applies the flags that training and testing share.
+    """Read the config and apply the flags that training and testing share.
 
     Args:
         args: ``config``, ``cfg_options``, ``work_dir``, ``launcher``.
@@ -81,14 +81,14 @@ def load_config(args: Namespace) -> Config:
 
 
 def apply_train_args(cfg: Config, args: Namespace) -> None:
-    """Applies the flags of ``tools/train.py``, in place."""
+    """Apply the flags of ``tools/train.py``, in place."""
     if args.amp:
         enable_amp(cfg, args.amp_dtype)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(
-                'this config has no auto_scale_lr.base_batch_size: --auto-scale-lr cannot tell '
-                'what its learning rate is for'
+                'this config has no auto_scale_lr.base_batch_size, which --auto-scale-lr needs: '
+                'set it with --cfg-options, or leave --auto-scale-lr out'
             )
         cfg.auto_scale_lr.enable = True
     if args.seed is not None:
@@ -96,27 +96,27 @@ def apply_train_args(cfg: Config, args: Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         save_best = cfg.get('default_hooks', {}).get('checkpoint', {})
-        save_best.pop('save_best', None)  # there is nothing to be best at
+        save_best.pop('save_best', None)  # there is no metric to compare
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
         if args.resume == 'auto' and not (Path(cfg.work_dir) / 'last_checkpoint').is_file():
             raise UserError(
-                f'nothing to resume in {cfg.work_dir}: leave --resume out to start, or give the '
-                'checkpoint, --resume PATH'
+                f'nothing to resume in {cfg.work_dir}: leave --resume out to start anew, or give '
+                'the checkpoint, --resume PATH'
             )
     set_dataloader_defaults(cfg, args, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
 
 
 def use_weights(cfg: Config, checkpoint: str) -> None:
-    """Makes a config take all weights from a checkpoint, in place."""
+    """Make a config load all weights from a checkpoint, in place."""
     cfg.load_from = checkpoint
-    if 'backbone' in cfg.model:  # what training started from may be gone
+    if 'backbone' in cfg.model:  # the weights that training started from may be gone
         cfg.model.backbone.init_cfg = None
 
 
 def apply_test_args(cfg: Config, args: Namespace) -> None:
-    """Applies the flags of ``tools/test.py``, in place."""
+    """Apply the flags of ``tools/test.py``, in place."""
     use_weights(cfg, args.checkpoint)
     if args.amp:
         cfg.test_cfg.fp16 = True
@@ -129,7 +129,7 @@ def apply_test_args(cfg: Config, args: Namespace) -> None:
 
 
 def name_responses(cfg: Config) -> None:
-    """Lets ``OODMetric`` write responses to the work directory, under the config's name."""
+    """Make ``OODMetric`` write responses to the work directory, under the config's name."""
     metrics = cfg.get('test_evaluator') or []
     for metric in [metrics] if isinstance(metrics, dict) else metrics:
         if kind_of(metric) == 'OODMetric':
@@ -138,7 +138,7 @@ def name_responses(cfg: Config) -> None:
 
 
 def enable_amp(cfg: Config, dtype: str | None) -> None:
-    """Trains in mixed precision."""
+    """Switch a config to training in mixed precision, in place."""
     if not torch.cuda.is_available():
         raise UserError('--amp needs a GPU: mmengine trains in mixed precision on CUDA only')
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
@@ -148,16 +148,16 @@ def enable_amp(cfg: Config, dtype: str | None) -> None:
 
 
 def enable_visualization(cfg: Config, args: Namespace) -> None:
-    """Draws predictions into ``--show-dir`` or a window, each toolbox by its own hook."""
+    """Make the toolbox's own hook draw predictions to ``--show-dir`` or a window."""
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
-        raise UserError('this config has no default_hooks.visualization: --show has nothing to ask')
+        raise UserError('--show and --show-dir need default_hooks.visualization in the config')
     show_dir = os.path.abspath(args.show_dir) if args.show_dir else None
     if cfg.get('launcher', 'none') != 'none':
         # the toolboxes' visualizers draw on the first process only
         print_log(
-            'of several processes the first draws, and only its share of the images: for all of '
-            'them run tools/test.py without a launcher',
+            'only the first process draws, and only its share of the images; to draw all images, '
+            'run tools/test.py without a launcher',
             'current',
             logging.WARNING,
         )
@@ -166,7 +166,7 @@ def enable_visualization(cfg: Config, args: Namespace) -> None:
 
 
 def enable_tta(cfg: Config) -> None:
-    """Test-time augmentation: the config's own, else horizontal flips."""
+    """Enable test-time augmentation: the config's own, or else horizontal flips."""
     toolbox = toolbox_of(cfg)
     if 'tta_model' not in cfg:
         cfg.tta_model = deepcopy(toolbox.tta_model)
@@ -186,7 +186,7 @@ def enable_tta(cfg: Config) -> None:
 
 
 def set_dataloader_defaults(cfg: Config, args: Namespace, names: tuple[str, ...]) -> None:
-    """Gives data loaders the defaults of the toolbox's own tools; the flags undo them."""
+    """Give data loaders the defaults of the toolbox's own tools; flags switch them off."""
     for name in names:
         loader = cfg.get(name)
         if loader is None:
@@ -199,21 +199,21 @@ def set_dataloader_defaults(cfg: Config, args: Namespace, names: tuple[str, ...]
 
 
 def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
-    """The dataset inside RepeatDataset, ClassBalancedDataset and their like."""
+    """Return the dataset inside wrappers such as RepeatDataset and ClassBalancedDataset."""
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset
 
 
 def input_shape(cfg: Config) -> tuple[int, int]:
-    """Height and width of the images that a config tests on.
+    """Return height and width of the images that a config tests on.
 
     Args:
         cfg: The config of a detector, segmentor or classifier.
 
     Returns:
-        Of a segmentor its crop, as papers count; else what the test pipeline ends in. Of a
-        Resize that keeps the ratio, the largest image.
+        For a segmentor its crop size, as papers count; else the size after the test pipeline, for
+        a Resize that keeps the ratio its largest.
     """
     crop = (cfg.model.get('data_preprocessor') or {}).get('size')
     if crop:
@@ -225,7 +225,7 @@ def input_shape(cfg: Config) -> tuple[int, int]:
         if kind == 'CenterCrop':
             return _pair(transform['crop_size'])
         if kind == 'Resize' and 'scale' in transform:
-            return _pair(transform['scale'])[::-1]  # mmcv's are width and height
+            return _pair(transform['scale'])[::-1]  # mmcv's order is width, height
     if dataset.get('type', '').rpartition('.')[2].startswith('CIFAR'):
         return (32, 32)
     return toolbox_of(cfg).image_size
@@ -236,12 +236,12 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def kind_of(dataset: ConfigDict) -> str:
-    """Its type, without a scope."""
+    """Return the type that a config of a dataset, transform or metric names, without its scope."""
     return dataset['type'].rpartition('.')[2]
 
 
 def data_paths(dataset: ConfigDict) -> list[str]:
-    """The annotation file, if it has one, and the folders that a data set reads."""
+    """Return the paths that a data set reads: its annotation file, if any, and its folders."""
     paths = [dataset.get('ann_file') or '']
     prefix = dataset.get('data_prefix') or {}
     paths += [prefix] if isinstance(prefix, str) else list(prefix.values())
@@ -251,11 +251,11 @@ def data_paths(dataset: ConfigDict) -> list[str]:
 
 
 def check_data_paths(cfg: Config, names: tuple[str, ...]) -> None:
-    """Refuses data that is not there before anything is built.
+    """Raise an error for missing data, before anything is built.
 
     Args:
         cfg: The config.
-        names: Data loaders to look at, as 'train_dataloader'.
+        names: Keys of the data loaders to check, e.g. 'train_dataloader'.
 
     Raises:
         UserError: An annotation file or a folder of images is missing.
@@ -269,6 +269,6 @@ def check_data_paths(cfg: Config, names: tuple[str, ...]) -> None:
                 variable = toolbox_of(cfg).root_variables.get(kind_of(dataset))
                 hint = f' ({variable}=PATH sets it for train, val and test)' if variable else ''
                 raise UserError(
-                    f'{path} does not exist ({name} reads it): put the data there, or say where '
-                    f'it is, --cfg-options {name}.dataset.data_root=PATH{hint}'
+                    f'{path} does not exist ({name} reads it): put the data there, or set its '
+                    f'location: --cfg-options {name}.dataset.data_root=PATH{hint}'
                 )

@@ -1,4 +1,4 @@
-"""Process groups where mmengine has none: several processes on CPU."""
+"""Process groups for several CPU processes, which mmengine does not support."""
 
 import logging
 import os
@@ -15,16 +15,16 @@ from mmsb.utils.errors import UserError
 
 
 def init_distributed(launcher: str) -> None:
-    """Prepares what ``Runner`` needs on a machine without a GPU, and checks the one with.
+    """Create the process group that ``Runner`` needs without a GPU; with GPUs, check their number.
 
-    mmengine's launchers call ``torch.cuda.set_device`` whatever the backend. Without CUDA the
-    gloo group is made here, and the runner, finding a group, makes none.
+    mmengine's launchers call ``torch.cuda.set_device`` whatever the backend. Without CUDA this
+    function creates a gloo group, and the runner then creates none.
 
     Args:
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Raises:
-        UserError: More processes on this node than it has GPUs.
+        UserError: This node runs more processes than it has GPUs.
     """
     if launcher == 'none' or dist.is_initialized():
         return
@@ -39,11 +39,11 @@ def init_distributed(launcher: str) -> None:
 
 @contextmanager
 def distributed(launcher: str):
-    """:func:`init_distributed`, and the process group closed at the end.
+    """Call :func:`init_distributed`, and destroy the process group at the end of the block.
 
-    Processes that end with gloo's threads running abort now and then, which would turn
-    success into a failure. NCCL's group is closed after success only: after an error in one
-    process, closing it could wait for the others.
+    A process that exits while gloo's threads run sometimes aborts, which would turn success into
+    failure. NCCL's group is destroyed only after success: after an error in one process, this
+    could wait for the others forever.
     """
     init_distributed(launcher)
     done = False
@@ -59,7 +59,7 @@ def distributed(launcher: str):
 
 
 def check_num_processes(processes: int) -> None:
-    """Refuses more processes than GPUs on a node that has GPUs."""
+    """Raise an error for more processes than GPUs on a node that has GPUs."""
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
         raise UserError(
@@ -85,15 +85,15 @@ def _environment_from_slurm() -> None:
 
 
 def prepare_for_cpu(cfg: Config) -> None:
-    """Makes a config run on several CPU processes, in place.
+    """Adapt a config to several CPU processes, in place.
 
-    By default the runner passes ``device_ids=[LOCAL_RANK]``, which DDP refuses on CPU, and
-    SyncBN, mmseg's default, has no CPU kernel: it becomes BN, with a warning.
+    By default the runner passes ``device_ids=[LOCAL_RANK]``, which DDP refuses on CPU. SyncBN,
+    mmseg's default, has no CPU kernel: BN replaces it, with a warning.
     """
     if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
         return
     if _replace_type(cfg.model, 'SyncBN', 'BN'):
-        print_log('SyncBN needs GPUs: BN takes its place', 'current', logging.WARNING)
+        print_log('SyncBN needs GPUs: BN replaces it', 'current', logging.WARNING)
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -104,7 +104,7 @@ def prepare_for_cpu(cfg: Config) -> None:
 
 
 def _replace_type(cfg: ConfigDict, old: str, new: str) -> int:
-    """Replaces every ``type=old`` in nested dicts and lists; how many there were."""
+    """Replace every ``type=old`` in nested dicts and lists; return how many were replaced."""
     if isinstance(cfg, list | tuple):
         return sum(_replace_type(value, old, new) for value in cfg)
     if not isinstance(cfg, dict):
@@ -117,7 +117,7 @@ def _replace_type(cfg: ConfigDict, old: str, new: str) -> int:
 
 
 def rank_zero() -> bool:
-    """Whether this process speaks for all, also before the group exists."""
+    """Return whether this process is the first one; works before the process group exists."""
     if dist.is_available() and dist.is_initialized():
         return is_main_process()
     return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'

@@ -1,9 +1,9 @@
 """``python -m mmsb.engine.launch SCRIPT CONFIG PROCESSES [ARGS]``: start N processes.
 
-What ``tools/dist_train.sh`` and ``tools/dist_test.sh`` run: ``torch.distributed.run`` behind
-checks that fail in one line before any process starts. Environment: ``NNODES`` (default 1),
-``NODE_RANK`` (0), ``MASTER_ADDR`` (127.0.0.1), ``PORT`` (a free one on one node, 29500 on
-several).
+``tools/dist_train.sh`` and ``tools/dist_test.sh`` run this module. It calls
+``torch.distributed.run`` after checks that fail with one line before any process starts.
+Environment: ``NNODES`` (default 1), ``NODE_RANK`` (0), ``MASTER_ADDR`` (127.0.0.1), ``PORT`` (a
+free one on one node, 29500 on several).
 """
 
 import logging
@@ -24,7 +24,7 @@ from mmsb.utils.errors import UserError
 
 
 def port_is_free(port: int) -> bool:
-    """Whether this machine can listen on the TCP port."""
+    """Return whether this machine can listen on the TCP port."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -35,7 +35,7 @@ def port_is_free(port: int) -> bool:
 
 
 def rendezvous_args() -> list[str]:
-    """The options of ``torch.distributed.run`` that the environment asks for."""
+    """Return the options for ``torch.distributed.run`` that the environment variables set."""
     nnodes = _integer('NNODES', '1')
     node_rank = _integer('NODE_RANK', '0')
     port = os.environ.get('PORT')
@@ -76,11 +76,11 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f'the number of processes is {processes!r}: give 1 or more')
     check_config_path(config)
     check_num_processes(int(processes))
-    # Set here, so that neither torch nor mmengine warns that it sets them.
+    # Set here so that neither torch nor mmengine sets them with a warning.
     threads = 1 if torch.cuda.is_available() else max(1, (os.cpu_count() or 1) // int(processes))
     for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
         os.environ.setdefault(name, str(threads))
-    # The process that fails says why; torch's log of which others it stops would bury that.
+    # The failing process prints the reason; torch's log of stopped processes would bury it.
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     args = run.parse_args(
         [

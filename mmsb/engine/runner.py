@@ -1,4 +1,4 @@
-"""Training and testing any of our configs, whichever toolbox it belongs to."""
+"""Training and testing with any config, whichever toolbox it belongs to."""
 
 import os
 from argparse import Namespace
@@ -9,12 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmsb.engine.config import (
-    apply_test_args,
-    apply_train_args,
-    check_data_paths,
-    load_config,
-)
+from mmsb.engine.config import apply_test_args, apply_train_args, check_data_paths, load_config
 from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.engine.explaining import explained_data_errors, explained_errors
 from mmsb.models import SpatialBias, fuse_spatial_bias
@@ -24,10 +19,10 @@ from mmsb.utils.safe_load import checkpoint_keys
 
 
 def train(args: Namespace) -> None:
-    """Trains as ``tools/train.py``'s arguments say.
+    """Train with ``args`` from :func:`mmsb.engine.arguments.parse_train_args`.
 
     Raises:
-        UserError: Something the user can set right: paths, flags, data, checkpoints.
+        UserError: An error that the user can fix, in paths, flags, data or checkpoints.
     """
     cfg = load_config(args)
     with distributed(cfg.launcher):
@@ -50,13 +45,13 @@ def _train(cfg: Config) -> None:
 
 
 def test(args: Namespace) -> dict[str, float]:
-    """Tests as ``tools/test.py``'s arguments say.
+    """Test with ``args`` from :func:`mmsb.engine.arguments.parse_test_args`.
 
     Returns:
         The metrics.
 
     Raises:
-        UserError: Something the user can set right: paths, flags, data, checkpoints.
+        UserError: An error that the user can fix, in paths, flags, data or checkpoints.
     """
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {args.out}: predictions are written as a pickle, give NAME.pkl')
@@ -83,15 +78,15 @@ def test(args: Namespace) -> dict[str, float]:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Builds the runner of a config, fit for CPU processes where there is no GPU."""
+    """Build a config's runner; without a GPU, adapt the config to CPU processes first."""
     prepare_for_cpu(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 def refuse_plain_resume(runner: Runner) -> None:
-    """Refuses to go on from a plain ResNet's checkpoint with spatial bias.
+    """Raise an error if a network with spatial bias is to resume from a plain ResNet's checkpoint.
 
-    Its optimizer state does not fit: with wider and new parameters that is another training.
+    The optimizer state does not fit, as spatial bias widens parameters and adds new ones.
     """
     biased = any(isinstance(module, SpatialBias) for module in runner.model.modules())
     if not runner.cfg.get('resume') or not biased:
@@ -99,14 +94,14 @@ def refuse_plain_resume(runner: Runner) -> None:
     path = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir) or ''
     if os.path.isfile(path) and not any('spatial_bias.' in k for k in checkpoint_keys(path)):
         raise UserError(
-            f'{path} cannot be resumed: it is of a network without spatial bias, whose optimizer '
+            f'{path} cannot be resumed: it is from a network without spatial bias, whose optimizer '
             'state does not fit; to start a new training from its weights, leave --resume out and '
             f'give --cfg-options load_from={path}'
         )
 
 
 def warn_learning_rate(runner: Runner) -> None:
-    """Says what the learning rate should be when the batch is not the config's."""
+    """Log the learning rate to use if the total batch size is not the config's."""
     scale = runner.cfg.get('auto_scale_lr') or {}
     base, batch = scale.get('base_batch_size'), runner.cfg.train_dataloader.get('batch_size')
     if not base or not batch or scale.get('enable'):
@@ -116,6 +111,5 @@ def warn_learning_rate(runner: Runner) -> None:
     if total != base and lr is not None:
         runner.logger.warning(
             f'the batch is {runner.world_size} x {batch} = {total}, but the learning rate {lr:g} '
-            f'is for {base}: by the linear rule it should be {lr * total / base:g}; '
-            '--auto-scale-lr sets it'
+            f'is for {base}: by the linear rule use {lr * total / base:g}, as --auto-scale-lr does'
         )

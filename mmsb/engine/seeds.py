@@ -1,7 +1,7 @@
-"""Several seeds of several configs, one training after the other; each result is kept.
+"""Training several configs with several seeds, one after the other, and keeping each result.
 
-A run is one config with one seed, in ``WORK_DIR/<config's name>/seed_<S>``. Its ``run.json`` says
-with which settings it was started and, once it is finished, its figures.
+A run is one config with one seed, in ``WORK_DIR/<config's name>/seed_<S>``. Its ``run.json`` has
+the settings that it was started with and, once it is finished, its metrics.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from mmsb.utils.environment import PACKAGES, device_name, installed
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 
-SETTINGS = ('processes', 'flags', 'config_sha256')  # what must not change between two calls
+SETTINGS = ('processes', 'flags', 'config_sha256')  # must not change between two calls
 
 
 def train_seeds(
@@ -33,28 +33,28 @@ def train_seeds(
     processes: int = 1,
     flags: Sequence[str] = (),
 ) -> list[dict]:
-    """Trains every config with every seed. Finished runs are kept, unfinished ones go on.
+    """Train every config with every seed; keep finished runs and resume unfinished ones.
 
-    A run that was stopped is resumed from its last checkpoint; without one it starts again.
-    Everything is checked before the first training starts.
+    A stopped run resumes from its last checkpoint; without one it starts again. Everything is
+    checked before the first training starts.
 
     Args:
         configs: Config files.
         seeds: Random seeds, 0 or more.
-        work_dir: Folder of all runs.
-        tools: The folder of ``train.py`` and ``dist_train.sh``.
-        processes: Processes on this node (GPUs or CPU processes) that train together.
-        flags: Further flags of ``tools/train.py``.
+        work_dir: Folder for all runs.
+        tools: The folder that contains ``train.py`` and ``dist_train.sh``.
+        processes: Processes on this node (GPUs or CPU processes) per training. Defaults to 1.
+        flags: Further flags for ``tools/train.py``. Defaults to none.
 
     Returns:
-        Of each run ``config``, ``seed``, `SETTINGS`, ``epochs`` (or ``iterations``), the metrics
-        of the ``last`` validation and of the ``best``, ``best_epoch`` (or ``best_iteration``),
-        ``device`` and ``versions``. The best validation has the highest first metric, mIoU in
-        segmentation.
+        One dict per run: ``config``, ``seed``, `SETTINGS`, ``epochs`` (or ``iterations``), the
+        metrics of the ``last`` and the ``best`` validation, ``best_epoch`` (or
+        ``best_iteration``), ``device`` and ``versions``. The best validation has the highest first
+        metric; for segmentation, the highest mIoU.
 
     Raises:
         UserError: An argument cannot be used, a folder holds another run, or a training failed;
-            then with the training's exit code.
+            in the last case the error has the training's exit code.
     """
     _check(configs, seeds)
     if processes < 1:
@@ -71,16 +71,16 @@ def train_seeds(
     for number, (folder, record, kept) in enumerate(todo, 1):
         run = f'{record["config"]}, seed {record["seed"]}'
         if 'last' in kept:
-            _say(f'[{number}/{len(todo)}] {run}: finished')
+            _print(f'[{number}/{len(todo)}] {run}: finished')
             finished.append(kept)
             continue
-        _say(f'[{number}/{len(todo)}] {run}: {"goes on" if kept else "starts"} in {folder}')
+        _print(f'[{number}/{len(todo)}] {run}: {"resumes" if kept else "starts"} in {folder}')
         _write(folder, record)
         code = _call(record, folder, Path(tools), resume=bool(kept))
         if code:
             error = UserError(
-                f'{run} stopped with exit code {code} (its own message is above); the same '
-                'command goes on from here'
+                f'{run} stopped with exit code {code} (its own message is above); run the same '
+                'command again to continue'
             )
             error.exit_code = code if code > 0 else 1
             raise error
@@ -99,10 +99,10 @@ def train_seeds(
 def finished_runs(
     configs: Sequence[str], seeds: Sequence[int], work_dir: str | os.PathLike
 ) -> list[dict]:
-    """The finished ones of the runs, as :func:`train_seeds` returns them.
+    """Return the finished ones among the runs, as :func:`train_seeds` returns them.
 
     Raises:
-        UserError: There is none, or an argument cannot be used.
+        UserError: No run is finished, or an argument cannot be used.
     """
     _check(configs, seeds)
     records = [read_run(_folder(work_dir, config, seed)) for seed in seeds for config in configs]
@@ -126,10 +126,10 @@ def _check(configs: Sequence[str], seeds: Sequence[int]) -> None:
 
 
 def _load(config: str, flags: Sequence[str]) -> Config:
-    """The config as a training with these flags sees it, checked."""
+    """Return the config as a training with these flags uses it, after checking it."""
     cfg = load_config(parse_train_args([config, *flags]))
     if cfg.get('val_dataloader') is None or cfg.get('val_evaluator') is None:
-        raise UserError(f'{config} has no validation: there are no figures to average')
+        raise UserError(f'{config} has no validation, whose metrics are averaged: add one')
     check_data_paths(cfg, ('train_dataloader', 'val_dataloader'))
     return cfg
 
@@ -140,12 +140,12 @@ def _sha256(cfg: Config) -> str:
 
 
 def _folder(work_dir: str | os.PathLike, config: str, seed: int) -> Path:
-    # absolute, because mmengine notes the last checkpoint as this path
+    # absolute, because mmengine stores this path of the last checkpoint
     return Path(work_dir).absolute() / Path(config).stem / f'seed_{seed}'
 
 
 def _kept(folder: Path, wanted: dict) -> dict:
-    """The record of what there is to keep of a run, empty if nothing.
+    """Return the record of a run to keep or resume; empty if there is none.
 
     Raises:
         UserError: The folder holds another run.
@@ -153,7 +153,7 @@ def _kept(folder: Path, wanted: dict) -> dict:
     record = read_run(folder)
     if record is None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f'{folder} holds something else: give another --work-dir')
+            raise UserError(f'{folder} holds other files: give another --work-dir')
         return {}
     if 'last' not in record and not (folder / 'last_checkpoint').is_file():
         return {}
@@ -167,10 +167,10 @@ def _kept(folder: Path, wanted: dict) -> dict:
 
 
 def read_run(folder: Path) -> dict | None:
-    """The record of a run, None where there is none.
+    """Return the record of a run, or None if there is none.
 
     Raises:
-        UserError: It is damaged.
+        UserError: The record is damaged.
     """
     path = folder / 'run.json'
     try:
@@ -187,7 +187,7 @@ def _write(folder: Path, record: dict) -> None:
 
 
 def _call(record: dict, folder: Path, tools: Path, resume: bool) -> int:
-    """Trains in a process of its own; its exit code."""
+    """Train in a new process and return its exit code."""
     seed = ['--work-dir', str(folder), '--seed', str(record['seed'])]
     flags = [*seed, *(['--resume'] if resume else []), *record['flags']]
     if record['processes'] == 1:
@@ -205,7 +205,7 @@ def _call(record: dict, folder: Path, tools: Path, resume: bool) -> int:
     try:
         return child.wait()
     except KeyboardInterrupt:
-        child.terminate()  # nobody should go on training in a folder that seems free
+        child.terminate()  # it must not keep training in a folder that seems free
         child.wait()
         raise
     finally:
@@ -213,16 +213,16 @@ def _call(record: dict, folder: Path, tools: Path, resume: bool) -> int:
 
 
 def _figures(log: TrainingLog, run: str) -> dict:
-    """The last and the best validation of a training."""
+    """Return the metrics of the last and the best validation of a training."""
     found = [
         (line['step'], {name: value for name, value in line.items() if name not in NOT_METRICS})
         for line in log.val
     ]
     if not log.ends_with_val or not found[-1][1]:
         raise UserError(
-            f'{run}: the log has no figures of a validation after the last {unit(log.train)}. '
-            'Either there is nothing to measure (a detector that finds nothing), or the training '
-            'was stopped during that validation: then remove the folder to train it again'
+            f'{run}: the log has no metrics after the last {unit(log.train)}: either the model '
+            'predicts nothing (a detector without boxes), or the training was stopped during '
+            'validation; then remove the folder to train it again'
         )
     last = found[-1][1]
     first = 'mIoU' if 'mIoU' in last else next(iter(last))
@@ -236,5 +236,5 @@ def _figures(log: TrainingLog, run: str) -> dict:
     }
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What mmengine logs while training: ``*/vis_data/scalars.json`` of a work directory."""
+"""mmengine's training log: the ``*/vis_data/scalars.json`` files in a work directory."""
 
 import json
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from mmsb.utils.errors import UserError
 
-NOT_METRICS = ('step', 'time', 'data_time')  # what an evaluation's line holds beside metrics
+NOT_METRICS = ('step', 'time', 'data_time')  # keys of an evaluation's line besides metrics
 
 
 @dataclass
 class TrainingLog:
-    """The log of one training, its resumed parts put together.
+    """The log of one training, including the parts before it was resumed.
 
     Attributes:
-        train: Lines of the training: ``loss``, ``step``, ``time`` and mostly ``epoch``.
-        val: Lines of the evaluations while training: ``step``, the epoch or the iteration as
-            ``LoggerHook`` counts, and the metrics, as ``coco/bbox_mAP``.
+        train: Training lines: ``loss``, ``step``, ``time`` and usually ``epoch``.
+        val: Lines of evaluations while training: ``step`` (the epoch or iteration, as
+            ``LoggerHook`` counts) and the metrics, e.g. ``coco/bbox_mAP``.
         folder: The folder of the latest part.
-        ends_with_val: Whether the latest part's last line is an evaluation's.
+        ends_with_val: Whether the last line of the latest part is an evaluation's.
     """
 
     train: list[dict]
@@ -30,9 +30,9 @@ class TrainingLog:
 def read_log(work_dir: Path) -> TrainingLog:
     """Read the log of the latest training in a work directory.
 
-    What a resumed training goes on from is read as well. A training that began anew, tests, and
-    lines that the resumed training wrote again are left out. A training that was stopped between a
-    checkpoint and the evaluation after it, and resumed, never logged that evaluation.
+    The parts before a resumption are included. Earlier separate trainings, tests, and lines that
+    the resumed training wrote again are left out. If a training was stopped between a checkpoint
+    and its evaluation and then resumed, that evaluation was never logged.
 
     Raises:
         UserError: There is no training log.
@@ -45,7 +45,7 @@ def read_log(work_dir: Path) -> TrainingLog:
         if not losses:
             continue
         if train:
-            # What it went on from was at this step, 0 if it began anew: lines are evenly spaced.
+            # the step that it resumed from, 0 if it started anew; lines are evenly spaced
             spacing = train[1]['step'] - train[0]['step'] if len(train) > 1 else 1
             start = train[0]['step'] - spacing
             losses = [line for line in losses if line['step'] <= start]
@@ -55,17 +55,20 @@ def read_log(work_dir: Path) -> TrainingLog:
             folder, ends_with_val = path.parents[1], 'loss' not in lines[-1]
         train, val = losses + train, tested + val
     if folder is None:
-        raise UserError(f'{work_dir} has no log of a training (*/vis_data/scalars.json)')
+        raise UserError(
+            f'{work_dir} has no training log (*/vis_data/scalars.json): give the work directory of '
+            'a training'
+        )
     return TrainingLog(train, val, folder, ends_with_val)
 
 
 def unit(train: list[dict]) -> str:
-    """What a training counts by its training lines: 'epoch' or 'iteration'."""
+    """Return the unit that the training lines are counted in: 'epoch' or 'iteration'."""
     return 'epoch' if all('epoch' in line for line in train) else 'iteration'
 
 
 def trained_for(train: list[dict]) -> int:
-    """How many epochs or iterations (see :func:`unit`) the training lines reach."""
+    """Return the number of epochs or iterations (see :func:`unit`) that the lines reach."""
     return max(line.get('epoch', line['step']) for line in train)
 
 
@@ -76,5 +79,5 @@ def _json_lines(path: Path) -> list[dict]:
             found.append(json.loads(line))
         except ValueError as error:
             if number < len(lines):  # the last one may have been cut off
-                raise UserError(f'{path}, line {number} is not JSON') from error
+                raise UserError(f'{path}, line {number} is not JSON: restore the file') from error
     return [line for line in found if isinstance(line, dict)]

@@ -1,1 +1,1 @@
-"""From a config and a checkpoint to predictions on images."""
+"""Predictions on images from a config and a checkpoint."""

@@ -1,4 +1,4 @@
-"""What a network is given: an image through the test pipeline of its config."""
+"""Model inputs: an image after the test pipeline of its config."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mmsb.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Inputs:
-    """An image as a network takes it.
+    """An image, preprocessed for a network.
 
     Attributes:
         tensor: The normalised and padded image, (1, 3, H, W), on the model's device.
-        samples: The toolbox's data sample of it, alone in a list.
-        picture: What the network sees, without the padding at the right and the bottom: RGB, uint8,
-            (h, w, 3), where h <= H and w <= W. A map over the input is cut to it by ``[:h, :w]``.
+        samples: A list with the toolbox's data sample for the image.
+        picture: The image before normalisation and padding (at the right and bottom): RGB, uint8,
+            (h, w, 3), where h <= H and w <= W. Crop a map over the input to it with ``[:h, :w]``.
     """
 
     tensor: Tensor
@@ -35,36 +35,35 @@ class Inputs:
 
 
 def load_inputs(cfg: Config, model: nn.Module, path: str | os.PathLike) -> Inputs:
-    """Takes an image through its config's test pipeline and the model's data preprocessor.
+    """Preprocess an image with its config's test pipeline and the model's data preprocessor.
 
     Args:
-        cfg: A config of any of the three tasks. What it does to images when testing is done here;
-            annotations are not read.
-        model: Its model.
+        cfg: A config for any of the three tasks. Its test pipeline runs without annotations.
+        model: The model built from the config.
         path: The image file.
 
     Returns:
-        The model's input and the picture of it.
+        The model's input and the picture that it shows.
 
     Raises:
-        UserError: The image cannot be read, or the pipeline makes none of it.
+        UserError: The image cannot be read, or the pipeline does not turn it into one image.
     """
     image = read_image(path)
     steps = deepcopy(innermost_dataset(cfg.test_dataloader.dataset).pipeline)
     steps = [step for step in steps if 'Annotation' not in step['type']]
     results = dict(img_path=str(path), img_id=0)
     loads = any('LoadImage' in step['type'] for step in steps)
-    if not loads:  # CIFAR's data set holds its images, RGB
+    if not loads:  # CIFAR's data set keeps its images in memory, as RGB
         results.update(img=image[..., ::-1], img_shape=image.shape[:2], ori_shape=image.shape[:2])
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         packed = Compose(steps)(results)
     image = packed.get('inputs')
     if not isinstance(image, Tensor) or image.ndim != 3:
         raise UserError(
-            f'the test pipeline of {cfg.filename} does not make one image of {path}: it must end '
+            f'the test pipeline of {cfg.filename} does not turn {path} into one image: it must end '
             "with the toolbox's Pack...Inputs, without test-time augmentation"
         )
-    if loads:  # as BGR, whatever the network takes
+    if loads:  # images load as BGR, whatever order the network expects
         image = image.flip(0)
     picture = image.permute(1, 2, 0).clamp(0, 255).round().byte().contiguous().numpy()
     batch = model.data_preprocessor(pseudo_collate([packed]), False)
@@ -72,15 +71,15 @@ def load_inputs(cfg: Config, model: nn.Module, path: str | os.PathLike) -> Input
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads an image file as mmcv does: BGR, uint8, (H, W, 3).
+    """Read an image file with mmcv: BGR, uint8, (H, W, 3).
 
     Raises:
-        UserError: It does not exist, or is damaged or no image.
+        UserError: The file does not exist, is damaged or is not an image.
     """
     try:
         image = mmcv.imread(str(path))
-    except (OSError, cv2.error):  # the second of an empty file
+    except (OSError, cv2.error):  # an empty file raises cv2.error
         image = None
     if image is None:
-        raise UserError(f'image {path} cannot be read: repair or leave it out')
+        raise UserError(f'image {path} cannot be read: repair it or leave it out')
     return image

@@ -1,4 +1,4 @@
-"""Models from configs and checkpoints, whole or the backbone alone, outside a runner."""
+"""Building models from configs and checkpoints outside a runner."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
 
 
 def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] | None]:
-    """Builds a config's model with all its weights, and none from elsewhere.
+    """Build a config's model and load all its weights from one checkpoint.
 
     Args:
         cfg: The config, after :func:`mmsb.engine.config.use_weights`.
         checkpoint: A local file.
 
     Returns:
-        The model, in evaluation mode, and the names of its classes where the file has them.
+        The model, in evaluation mode, and its class names, or None if the file has none.
 
     Raises:
-        UserError: The file is missing, damaged or of another model.
+        UserError: The file is missing or damaged, or belongs to another model.
     """
     content = load_checkpoint_file(checkpoint)
     state = _weights(content)
     model = MODELS.build(cfg.model)
     wanted = model.state_dict()
-    # Compared before loading, which grows a plain ResNet into one with spatial bias.
+    # compared before loading, because loading grows a plain ResNet into an SB-ResNet
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     wrong += [key for key in state if key not in wanted]
     if wrong:
         raise UserError(
-            f'checkpoint {checkpoint} is of another model than the config: {len(wrong)} weights '
-            f'differ or are missing, as {wrong[0]}'
+            f'checkpoint {checkpoint} does not belong to the model of the config: {len(wrong)} '
+            f'weights differ or are missing, e.g. {wrong[0]}; give the config it was trained with'
         )
     model.load_state_dict(state)
     meta = content.get('meta') or {}
@@ -50,19 +50,19 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] |
 def load_backbone(
     config: str, checkpoint: str | None = None, cfg_options: dict | None = None, seed: int = 0
 ) -> tuple[Config, nn.Module]:
-    """Builds what a config describes and gives its backbone a checkpoint's weights.
+    """Build a config's model and load a checkpoint's weights into its backbone.
 
     Args:
-        config: A config of any of the three tasks.
-        checkpoint: Weights of the whole model, of which the backbone's are taken, or of the
-            backbone alone, also with torchvision's ``fc``. Defaults to None: random ones, as the
-            config or else the backbone initialises them; pretrained ones are not loaded.
+        config: A config for any of the three tasks.
+        checkpoint: Weights for the whole model, from which the backbone's are used, or for the
+            backbone alone, with or without torchvision's ``fc``. Defaults to None: random weights
+            as the config or the backbone initialises them; pretrained ones are not loaded.
         cfg_options: Settings of the config to override. Defaults to None.
-        seed: Of the random weights. Defaults to 0.
+        seed: The seed for random weights. Defaults to 0.
 
     Returns:
-        The config, and the model in eval mode without gradients for its parameters; of its
-        parts ``backbone`` and ``data_preprocessor`` are of use, its heads are random.
+        The config, and the model in eval mode without gradients for its parameters. Use only its
+        ``backbone`` and ``data_preprocessor``; the heads are random.
 
     Raises:
         UserError: The config, its toolbox or the checkpoint is missing, or they do not fit.
@@ -76,7 +76,7 @@ def load_backbone(
         if checkpoint is None:
             logger = MMLogger.get_current_instance()
             level = logger.level
-            logger.setLevel(logging.WARNING)  # it would list every weight
+            logger.setLevel(logging.WARNING)  # otherwise it lists every weight
             try:
                 model.backbone.init_weights()
             finally:
@@ -88,12 +88,12 @@ def load_backbone(
 
 
 def _backbone_weights(path: str, backbone: nn.Module) -> dict[str, Tensor]:
-    """The backbone's part of a checkpoint, which must be all of the backbone's weights."""
+    """Return the backbone's weights in a checkpoint; raise an error unless they are complete."""
     state = _weights(load_checkpoint_file(path))
     if any(key.startswith('backbone.') for key in state):
         state = {k.removeprefix('backbone.'): v for k, v in state.items() if k[:9] == 'backbone.'}
     state = {key: value for key, value in state.items() if not key.startswith('fc.')}
-    # Compared before loading, which grows a plain ResNet into one with spatial bias.
+    # compared before loading, because loading grows a plain ResNet into an SB-ResNet
     found, wanted = (
         {key: x.shape for key, x in tensors.items() if not key.endswith('num_batches_tracked')}
         for tensors in (state, backbone.state_dict())
@@ -101,13 +101,13 @@ def _backbone_weights(path: str, backbone: nn.Module) -> dict[str, Tensor]:
     wrong = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
     if wrong:
         raise UserError(
-            f"checkpoint {path} is of another network than the config's backbone: {len(wrong)} "
-            f'weights differ or are missing, as {wrong[0]}'
+            f"checkpoint {path} does not belong to the config's backbone: {len(wrong)} weights "
+            f'differ or are missing, e.g. {wrong[0]}; give the config it was trained with'
         )
     return state
 
 
 def _weights(content) -> dict[str, Tensor]:
-    """The weights of a checkpoint's content, by the names that they have without a wrapper."""
+    """Return a checkpoint's weights, without a wrapper's ``module.`` prefix."""
     state = content.get('state_dict', content) if isinstance(content, dict) else {}
     return {key.removeprefix('module.'): value for key, value in state.items()}

@@ -1,4 +1,4 @@
-"""Predictions on a person's own images, through each toolbox's inferencer."""
+"""Predictions on the user's own images, made by each toolbox's inferencer."""
 
 import os
 import sys
@@ -23,18 +23,18 @@ def predict_images(
     device: str | None = None,
     min_score: float = 0.3,
 ) -> Iterator[tuple[Path, Path, str]]:
-    """Predicts on images and draws what was found.
+    """Predict on images and draw the predictions.
 
     Args:
         paths: Image files and folders.
-        config: A config of any of the three tasks.
-        checkpoint: Its weights.
-        out_dir: Folder for the drawn images, NAME.png each. Defaults to 'predictions'.
-        device: As 'cpu' or 'cuda:0'. Defaults to None, a GPU where there is one.
-        min_score: Lowest score of a box to draw. Defaults to 0.3.
+        config: A config for any of the three tasks.
+        checkpoint: The weights for it.
+        out_dir: Folder for the pictures, one NAME.png per image. Defaults to 'predictions'.
+        device: E.g. 'cpu' or 'cuda:0'. Defaults to None: a GPU if there is one.
+        min_score: Lowest score of the boxes to draw. Defaults to 0.3.
 
     Yields:
-        For each image its path, that of the drawn one, and a line that says what was found.
+        For each image its path, the path of its picture, and a line that summarises the prediction.
 
     Raises:
         UserError: The config, the checkpoint or an image is missing or cannot be read.

@@ -21,8 +21,8 @@ class Status(NamedTuple):
     Attributes:
         kind (str): 'compiled', 'torchvision' or 'missing mmcv'.
         origin (str | None): The file that is imported as ``mmcv._ext``.
-        error (str | None): Why importing that file fails. None: it works, or, in what
-            :func:`install` returns, it wasn't tried.
+        error (str | None): Why importing that file fails; None if it imports, or if it was not
+            tried (:func:`install` does not try).
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Status(NamedTuple):
 def install() -> Status:
     """Make ``import mmcv.ops`` work where mmcv has no compiled operators.
 
-    Does nothing where mmcv is absent or compiled; may be called any number of times.
+    Does nothing where mmcv is absent or compiled. Calling it again is harmless.
 
     Returns:
         Status: Where the operators come from; ``mmcv._ext`` itself isn't imported.
@@ -55,7 +55,7 @@ def install() -> Status:
 
 
 def status() -> Status:
-    """Install, and see whether the operators import.
+    """Call :func:`install` and check whether the operators import.
 
     A compiled file built for another torch isn't replaced: its error is reported, and
     ``import mmcv.ops`` raises it.
@@ -68,6 +68,6 @@ def status() -> Status:
         try:
             importlib.import_module('mmcv._ext')
         except Exception as error:
-            # ImportError from a compiled file; RuntimeError from an ill-matched torchvision.
+            # A compiled file raises ImportError, a torchvision for another torch RuntimeError.
             return state._replace(error=f'{type(error).__name__}: {error}')
     return state

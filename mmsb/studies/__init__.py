@@ -1,1 +1,1 @@
-"""One folder per study, as in configs/: its data set, metric and report."""
+"""One folder per study, as in configs/, with its data set, metric and report."""

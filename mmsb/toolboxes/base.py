@@ -1,7 +1,7 @@
 """What the rest of mmsb asks of a toolbox.
 
-A task is a subclass of :class:`Toolbox` in a file of its own and a line in
-:data:`mmsb.toolboxes.TOOLBOXES`.
+A task is a subclass of :class:`Toolbox` in a file of its own, a line in
+:data:`mmsb.toolboxes.TOOLBOXES`, and in :mod:`mmsb.utils.environment` what to install for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import mmcv
 import numpy as np
@@ -42,17 +42,6 @@ class Target:
     text: str
     boxes: np.ndarray | None = None
     mask: np.ndarray | None = None
-
-
-class NamedClasses(Protocol):
-    """Knows a network's classes: :class:`mmsb.analysis.pictures.cam_layers.Network` does."""
-
-    name: str
-    classes: tuple[str, ...]
-
-    def class_name(self, index: int) -> str: ...
-
-    def class_index(self, category: str) -> int: ...
 
 
 class Toolbox:
@@ -107,7 +96,7 @@ class Toolbox:
         """Gives a data loader what the toolbox's own tools would, in place."""
 
     def draw_predictions(self, cfg: Config, folder: str | None) -> None:
-        """Lets the visualization hook draw when testing, in place.
+        """Lets the visualization hook.draw when testing, in place.
 
         Args:
             cfg: The config.
@@ -157,14 +146,12 @@ class Toolbox:
         """What class activation maps explain a part of, an item per image."""
         return self.outputs(model, images)['logits']
 
-    def target(
-        self, answer, network: NamedClasses, category: str | None, min_score: float
-    ) -> Target:
+    def target(self, answer, network, category: str | None, min_score: float) -> Target:
         """The part of an image's answer to explain.
 
         Args:
             answer: An item of :meth:`answer`.
-            network: Knows the classes.
+            network: Knows the classes, a :class:`mmsb.analysis.pictures.cam_layers.Network`.
             category: A class by name or index; None for what the network found.
             min_score: Lowest score of a detection.
 

@@ -12,7 +12,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from .base import NamedClasses, NothingToExplainError, Target, Toolbox, write_rgb
+from .base import NothingToExplainError, Target, Toolbox, write_rgb
 
 
 class MMDet(Toolbox):
@@ -48,9 +48,7 @@ class MMDet(Toolbox):
 
         return DumpDetResults(out_file_path=path)
 
-    def predictor(
-        self, cfg: Config, checkpoint: str, device: str | None, min_score: float
-    ) -> Callable[[Path, Path], str]:
+    def predictor(self, cfg, checkpoint, device, min_score) -> Callable[[Path, Path], str]:
         from mmdet.apis import DetInferencer
 
         inferencer = DetInferencer(cfg, checkpoint, device, show_progress=False)
@@ -110,9 +108,7 @@ class MMDet(Toolbox):
         """Boxes with scores and labels, in pixels of the input."""
         return [sample.pred_instances for sample in model.predict(images, samples, rescale=False)]
 
-    def target(
-        self, answer: InstanceData, network: NamedClasses, category: str | None, min_score: float
-    ) -> Target:
+    def target(self, answer: InstanceData, network, category, min_score) -> Target:
         """The sum of the log-odds of the boxes' scores.
 
         Not of the scores: the surer a box is, the smaller is the gradient of its probability, and

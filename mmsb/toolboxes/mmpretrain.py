@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmsb.utils.errors import UserError
 
-from .base import NamedClasses, Target, Toolbox
+from .base import Target, Toolbox
 
 
 class MMPretrain(Toolbox):
@@ -35,9 +35,7 @@ class MMPretrain(Toolbox):
         if (cfg.model.get('data_preprocessor') or {}).get('to_rgb'):
             hook.type = BGRVisualizationHook.__name__
 
-    def predictor(
-        self, cfg: Config, checkpoint: str, device: str | None, min_score: float
-    ) -> Callable[[Path, Path], str]:
+    def predictor(self, cfg, checkpoint, device, min_score) -> Callable[[Path, Path], str]:
         from mmpretrain.apis import ImageClassificationInferencer
 
         inferencer = ImageClassificationInferencer(cfg, checkpoint, device)
@@ -57,9 +55,7 @@ class MMPretrain(Toolbox):
         samples = [DataSample().set_gt_label(0).to(device) for _ in range(batch)]
         return torch.randn(batch, 3, *shape, device=device), samples
 
-    def target(
-        self, answer: Tensor, network: NamedClasses, category: str | None, min_score: float
-    ) -> Target:
+    def target(self, answer: Tensor, network, category, min_score) -> Target:
         """A class' logit: by default the class predicted."""
         index = int(answer.argmax()) if category is None else network.class_index(category)
         if index >= len(answer):

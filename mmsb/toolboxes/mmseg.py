@@ -15,7 +15,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from .base import NamedClasses, NothingToExplainError, Target, Toolbox, write_rgb
+from .base import NothingToExplainError, Target, Toolbox, write_rgb
 
 
 class MMSeg(Toolbox):
@@ -34,9 +34,7 @@ class MMSeg(Toolbox):
     def dump(self, path: str) -> DumpResults:
         return _DumpMaps(out_file_path=path)
 
-    def predictor(
-        self, cfg: Config, checkpoint: str, device: str | None, min_score: float
-    ) -> Callable[[Path, Path], str]:
+    def predictor(self, cfg, checkpoint, device, min_score) -> Callable[[Path, Path], str]:
         from mmseg.apis import MMSegInferencer
 
         inferencer = MMSegInferencer(cfg, checkpoint, device=device)
@@ -67,9 +65,7 @@ class MMSeg(Toolbox):
         """Logits at the size of the input."""
         return dict(logits=model.encode_decode(images, [dict(img_shape=images.shape[2:])]))
 
-    def target(
-        self, answer: Tensor, network: NamedClasses, category: str | None, min_score: float
-    ) -> Target:
+    def target(self, answer: Tensor, network, category, min_score) -> Target:
         """The sum of a class' logits over the pixels predicted as it: by default the most
         frequent but background."""
         labels = answer.argmax(0)

@@ -1,1 +1,1 @@
-"""The ground floor: every other module may import it; it imports none."""
+"""The ground floor: every room of mmsb may import it, and it imports none of them."""

@@ -1,4 +1,4 @@
-"""What is installed, what can run, and what to type if not. Imports nothing that may be missing."""
+"""Check of packages, devices and runnable tasks. Imports nothing that may be missing."""
 
 import importlib
 import importlib.util
@@ -23,20 +23,16 @@ PACKAGES = {
     'mmpretrain': ('onedl-mmpretrain', 'mmpretrain'),
 }
 REQUIRED = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv')
-TASKS = {
-    'detection': 'mmdet',
-    'segmentation': 'mmseg',
-    'classification': 'mmpretrain',
-}
+TASKS = {'detection': 'mmdet', 'segmentation': 'mmseg', 'classification': 'mmpretrain'}
 
 
 @dataclass
 class Environment:
-    """What :func:`inspect` found.
+    """The result of :func:`inspect`.
 
     Attributes:
-        rows (list[tuple[str, str]]): Names and what was found, for printing.
-        problems (list[tuple[str, str]]): What is wrong, and the line to type.
+        rows (list[tuple[str, str]]): Names and findings, for printing.
+        problems (list[tuple[str, str]]): Problems, each with the command that fixes it.
         tasks (list[str]): The tasks that can run.
     """
 
@@ -46,7 +42,7 @@ class Environment:
 
 
 def installed(distributions: Iterable[str]) -> dict[str, str]:
-    """Those of the distributions that are installed, with their versions."""
+    """Return the installed ones among the distributions, with their versions."""
     found = {}
     for name in distributions:
         try:
@@ -57,10 +53,10 @@ def installed(distributions: Iterable[str]) -> dict[str, str]:
 
 
 def device_name(device: str | None = None) -> str:
-    """The GPU's name, or the processor's and its number of cores.
+    """Return the name of the GPU, or the name and number of cores of the CPU.
 
     Args:
-        device: 'cuda' or 'cpu'. Defaults to None, a GPU where there is one.
+        device: 'cuda' or 'cpu'. Defaults to None: a GPU if there is one.
     """
     import torch
 
@@ -74,7 +70,7 @@ def device_name(device: str | None = None) -> str:
 
 
 def stack_of(found: dict[str, dict[str, str]]) -> str:
-    """'onedl', 'openmmlab', 'mixed' or 'none', by the distributions found."""
+    """Return 'onedl', 'openmmlab', 'mixed' or 'none', according to the installed distributions."""
     names = [name for key in list(PACKAGES)[3:] for name in found[key]]
     if not names:
         return 'none'
@@ -83,10 +79,10 @@ def stack_of(found: dict[str, dict[str, str]]) -> str:
 
 
 def inspect(operators: Callable) -> Environment:
-    """Looks at the running Python: packages, operators, devices, tasks.
+    """Inspect the running Python: packages, operators, devices, tasks.
 
     Args:
-        operators: :func:`mmsb.ops.status`; called where mmcv and torchvision work.
+        operators: :func:`mmsb.ops.status`; called only if mmcv and torchvision import.
     """
     env = Environment()
     found = {name: installed(distributions) for name, distributions in PACKAGES.items()}
@@ -95,7 +91,7 @@ def inspect(operators: Callable) -> Environment:
     env.rows.append(('Python', platform.python_version()))
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         env.problems.append(
-            ('this Python was not tested (3.10 to 3.13 were)', 'uv venv --python 3.12')
+            ('this Python version is not tested (3.10 to 3.13 are)', 'uv venv --python 3.12')
         )
     works = {}
     for name, distributions in PACKAGES.items():
@@ -131,8 +127,7 @@ def inspect(operators: Callable) -> Environment:
     if stack == 'mixed':
         env.problems.append(
             (
-                'OneDL and OpenMMLab packages are mixed: their versions were not made for '
-                'each other',
+                'OneDL and OpenMMLab packages are mixed, and their versions do not fit together',
                 'make a new environment with one of them: pip install "mmsb[onedl]"',
             )
         )
@@ -140,7 +135,7 @@ def inspect(operators: Callable) -> Environment:
     if found['mmpretrain'] and int(transformers.partition('.')[0]) >= 5:
         env.problems.append(
             (
-                'the models of mmpretrain, and so those of mmdet and mmseg, do not import beside '
+                'the models of mmpretrain, mmdet and mmseg do not import with '
                 f"transformers {transformers}: 'NoneType takes no arguments'",
                 'pip install "transformers<5"',
             )
@@ -167,7 +162,7 @@ def inspect(operators: Callable) -> Environment:
             env.tasks.append(task)
             env.rows.append((task, 'ready'))
         else:
-            missing = toolbox if base else 'what is missing above'
+            missing = toolbox if base else 'the packages missing above'
             env.rows.append((task, f'needs {missing}: pip install {PACKAGES[toolbox][index]}'))
     return env
 
@@ -175,7 +170,7 @@ def inspect(operators: Callable) -> Environment:
 def _import_error(name: str) -> str | None:
     try:
         importlib.import_module(name)
-    except Exception as error:  # anything may go wrong in a broken installation
+    except Exception as error:  # a broken installation may raise anything
         lines = str(error).strip().splitlines()
         return f'{type(error).__name__}: {lines[0] if lines else ""}'
     return None

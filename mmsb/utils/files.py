@@ -1,9 +1,9 @@
-"""Files: written whole or not at all; images in folders, and names for what is drawn of them."""
+"""Atomic writing of files; finding images in folders, and naming the pictures made from them."""
 
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmsb.utils.errors import UserError
@@ -13,7 +13,7 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a temporary path beside ``path``, which takes its place if nothing goes wrong.
+    """Yield a temporary path beside ``path``; it replaces ``path`` if the block succeeds.
 
     Raises:
         UserError: The folder cannot be written to, or the disk is full.
@@ -27,17 +27,15 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f'cannot write {path}: {error.strerror or error}') from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or its folder is a file
+            part.unlink()
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
-    """Images, and those directly in folders, in order.
+    """List images in the given order; a folder stands for the images directly in it, sorted.
 
     Args:
         paths: Image files and folders.
-
-    Returns:
-        The images' paths.
 
     Raises:
         UserError: A path does not exist, or a folder holds no image.
@@ -57,7 +55,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
 
 
 def output_paths(images: Sequence[Path], out_dir: str | os.PathLike) -> dict[Path, Path]:
-    """Where what is drawn of images goes: NAME.png, and NAME_2.png where that is taken."""
+    """Return an output path per image: NAME.png, or NAME_2.png if that name is taken."""
     used, taken, outs = Counter(), set(), {}
     for path in dict.fromkeys(images):
         name = path.stem

@@ -1,4 +1,4 @@
-"""Loading checkpoints without running what they hold."""
+"""Loading checkpoints without running code that they contain."""
 
 import argparse
 import codecs
@@ -17,10 +17,10 @@ from mmsb.utils.errors import UserError
 
 
 def check_checkpoint_file(path: str) -> None:
-    """Refuses a local checkpoint that is missing or was cut short, before it is loaded.
+    """Raise an error if a local checkpoint is missing or truncated, before it is loaded.
 
     Args:
-        path: A file, or an address as ``torchvision://resnet50``, which is left alone.
+        path: A file. Remote checkpoints (``torchvision://...``) are not checked.
 
     Raises:
         UserError: The file does not exist, is empty, or is a zip archive without its end.
@@ -31,27 +31,27 @@ def check_checkpoint_file(path: str) -> None:
         raise UserError(f'checkpoint {path} does not exist')
     with open(path, 'rb') as file:
         start = file.read(2)
-    # torch writes zip archives, whose table of contents is at the end.
+    # torch writes zip archives; their table of contents is at the end.
     if not start or (start == b'PK' and not zipfile.is_zipfile(path)):
         raise UserError(f'checkpoint {path} is damaged or cut short: copy or download it again')
 
 
 def refusal(name: str, error: pickle.UnpicklingError) -> UserError:
-    """What to say of a checkpoint that did not load with ``weights_only=True``."""
+    """Return the error for a checkpoint that did not load with ``weights_only=True``."""
     unknown = re.search(r'GLOBAL (\S+)', str(error))
     return UserError(
         f'checkpoint {name} was refused: it holds more than weights, pickled code'
-        f'{f" ({unknown[1]})" if unknown else ""}, or is damaged; files are read with '
-        'weights_only=True'
+        f'{f" ({unknown[1]})" if unknown else ""}, or is damaged; save its tensors alone, as files '
+        'are loaded with weights_only=True'
     )
 
 
 def load_checkpoint_file(path: str | os.PathLike, mmap: bool = False):
-    """Loads a local checkpoint on CPU, without running what it holds.
+    """Load a local checkpoint on the CPU, without running code that it contains.
 
     Args:
-        path: A file, as ``torch.save`` wrote it.
-        mmap: Map the tensors, where the file's format allows it, rather than read them.
+        path: A file written by ``torch.save``.
+        mmap: Memory-map the tensors if the file's format allows it. Defaults to False.
 
     Raises:
         UserError: The file is missing, damaged, or holds more than weights.
@@ -63,7 +63,7 @@ def load_checkpoint_file(path: str | os.PathLike, mmap: bool = False):
             return torch.load(path, map_location='cpu', mmap=mmap and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise refusal(path, error) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:  # as torch finds it
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:  # torch raises any
         reason = f'{error}'.splitlines()[0] if f'{error}' else type(error).__name__
         raise UserError(
             f'checkpoint {path} is damaged or cannot be read ({reason}): copy or download it again'
@@ -71,13 +71,13 @@ def load_checkpoint_file(path: str | os.PathLike, mmap: bool = False):
 
 
 def checkpoint_keys(path: str) -> list[str]:
-    """Names of the tensors in a local checkpoint.
+    """Return the names of the tensors in a local checkpoint.
 
     Returns:
-        The keys of its ``state_dict``, or its own where it has none.
+        The keys of its ``state_dict``, or of the file itself if it has none.
 
     Raises:
-        UserError: The file is missing, damaged, or holds something else than weights.
+        UserError: The file is missing or damaged, or does not hold weights.
     """
     content = load_checkpoint_file(path, mmap=True)
     if not isinstance(content, dict):
@@ -86,26 +86,26 @@ def checkpoint_keys(path: str) -> list[str]:
 
 
 def pretrained_files(init_cfg: dict | list | None) -> list[str]:
-    """The checkpoints, files or addresses, that a module's ``init_cfg`` names."""
+    """Return the checkpoints, files or addresses, that a module's ``init_cfg`` names."""
     cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ()
     return [cfg['checkpoint'] for cfg in cfgs if cfg.get('checkpoint')]
 
 
 def _method_of_history_buffer(owner: type, name: str):
-    """``getattr`` as mmengine's checkpoints need it, and nothing else."""
+    """``getattr``, restricted to the methods that mmengine's checkpoints refer to."""
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
         raise pickle.UnpicklingError(f'the file asks for attribute {name} of {owner}')
     return getattr(owner, name)
 
 
-# OpenMMLab's HistoryBuffer holds its statistics methods, which pickle as getattr calls. torch
-# looks an allowed function up by its module and name.
+# OpenMMLab's HistoryBuffer stores its statistics methods, which pickle as getattr calls. torch
+# looks up an allowed function by its module and name.
 _method_of_history_buffer.__module__ = 'builtins'
 _method_of_history_buffer.__name__ = _method_of_history_buffer.__qualname__ = 'getattr'
 
 
 def _allowed_globals() -> list:
-    """What checkpoints hold beside tensors: mmengine's, logged scalars as numpy arrays."""
+    """Return the types in checkpoints besides tensors, e.g. mmengine's logged numpy scalars."""
     multiarray = import_module(f'numpy.{"_" * (np.__version__ >= "2")}core.multiarray')
     dtypes = {type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64', 'uint32')}
     return [
@@ -115,7 +115,7 @@ def _allowed_globals() -> list:
         np.dtype,
         multiarray._reconstruct,
         multiarray.scalar,
-        argparse.Namespace,  # the arguments in a checkpoint of timm's train.py
+        argparse.Namespace,  # the arguments that timm's train.py saves
         codecs.encode,  # bytes in protocol 2; torch 2.4 does not allow it itself
         *sorted(dtypes, key=str),
     ]
@@ -123,10 +123,10 @@ def _allowed_globals() -> list:
 
 @contextmanager
 def safe_loading():
-    """Makes every ``torch.load`` inside load with ``weights_only=True``.
+    """Make every ``torch.load`` inside the ``with`` block use ``weights_only=True``.
 
-    mmengine 0.10.7 loads without it, and OneDL's falls back to loading without it. Names that
-    mmengine's own checkpoints need are allowed; anything else raises
+    mmengine 0.10.7 loads without it, and OneDL's mmengine falls back to loading without it.
+    Types that mmengine's own checkpoints need are allowed; anything else raises
     ``pickle.UnpicklingError``.
     """
     key = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'

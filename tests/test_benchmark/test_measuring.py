@@ -5,11 +5,11 @@ import importlib.util
 import json
 import re
 import shlex
+import sys
 
 import pytest
 import torch
 
-from mmsb.analysis.reports.page import as_markdown
 from mmsb.benchmark import measuring as module
 from mmsb.benchmark.measuring import benchmark
 from mmsb.benchmark.report import draw, operator_table, paper_ratio, quartiles, table
@@ -62,6 +62,16 @@ def test_table_by_hand():
     assert quartiles([1.0]) == '–'
 
 
+def test_table_with_the_toolboxs_resnet():
+    result = comparison()
+    rounds = [{k: 1.25 * v for k, v in parts.items()} for parts in result.networks[0].rounds]
+    result.networks.append(Measured('stock', 2_000_000, rounds, 100 * 2**20))
+    head, rows = table(result)
+    assert head[6:10] == ['images/s', 'ratio', 'quartiles', 'to stock']
+    assert [row[9] for row in rows] == ['1.250', '0.833', '1.000']  # SB: 2/3 of 1.25
+    assert rows[2][7] == '0.800'
+
+
 def test_the_papers_ratios():
     # Table 8: SB 1836, SE 1787, ResNet-50 2042 images a second; Table 9: NL 1353, BAT 1232
     for name, ratio in dict(SB=0.899, SE=0.875, NL=0.663, BAT=0.603).items():
@@ -78,14 +88,14 @@ def turns(monkeypatch):
 
     class Side:
         def __init__(self, name, setting, device):
-            self.measured = Measured(name, 0)
+            self.measured, self.parts = Measured(name, 0), setting.parts
 
         def warm_up(self, min_seconds):
             turns.append(f'warm {self.measured.name}')
 
         def turn(self):
             turns.append(self.measured.name)
-            self.measured.rounds.append(dict(inference=1.0))
+            self.measured.rounds.append(dict.fromkeys(self.parts, 1.0))
 
     monkeypatch.setattr(module, '_Side', Side)
     return turns
@@ -175,6 +185,10 @@ def test_variants(name):
         (['SB', '--mode', 'training', '--batch', 1], 'give --batch 2'),
         (['SB', '--data'], 'give --mode training'),
         (['SB', '--data', '--mode', 'training'], 'SB has no data'),
+        (['SB', '--no-kernels', '--device', 'cpu'], 'on a CPU these kernels never run'),
+        (['SB', '--no-kernels', '--fuse'], 'with --fuse these kernels never run'),
+        (['SB', '--no-kernels', '--compile'], 'with --compile these kernels never run'),
+        (['SB', '--graph', '--device', 'cpu'], 'give --device cuda'),
     ],
 )
 def test_bad_input(tool, capsys, args, message):
@@ -194,6 +208,8 @@ def test_operator_table_by_hand():
     assert head == ['operator', 'plain', 'SB']
     assert rows == [['cat', '0.00', '4.00'], ['conv', '70.00', '71.00'], ['relu', '10.00', '9.50'],
                     ['others', '0.01', '0.02'], ['all', '80.01', '84.52']]  # fmt: skip
+    head, rows = operator_table(times, dict(SB=141, plain=89))
+    assert rows[-1] == ['launches', '89', '141']
 
 
 def test_operators(tool, tmp_path, capsys):
@@ -247,13 +263,68 @@ def test_docs_show_what_was_measured(root, page, results, count):
         values = json.loads(path.read_text())
         assert values['device'].split(',')[0] in text
         for comparison in map(from_json, values['comparisons']):
-            assert as_markdown([('table', *table(comparison))]) in text, path
+            head, rows = table(comparison)
+            for row in (dict(zip(head, row, strict=True)) for row in rows[1:]):
+                assert f'{row["ratio"]} ({row["quartiles"]})' in text, (path, row)
 
 
-@pytest.mark.parametrize('mode', ['inference', 'training'])
-def test_graphs_are_for_inference_on_a_gpu(mode):
-    settings = [Setting(mode, graph=True)]
-    assert_one_line(lambda: list(benchmark(['SB'], settings)), 'give --device cuda')
+def test_graphs_and_kernels_where_they_make_sense():
+    training = [Setting('training', graph=True, data=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, 'is_available', lambda: True)
+        assert_one_line(lambda: list(benchmark(['SB'], training, 'cuda')), 'leave out --data')
+    assert Setting('training', graph=True).parts == ('graph',)
+    setting = Setting(batch=1, shape=(32, 32), kernels=False)
+    assert str(setting).endswith(', no kernels')
+    side = module._Side('SB', setting, 'cpu')
+    assert side.has_kernels
+    assert not any(getattr(part, 'kernels', False) for part in side.work.model.modules())
+    assert module._Side('SB', Setting(), 'cpu').work.model.backbone.kernels
+    # SKNet's own block, mmdet's ResNet: nothing to switch off
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            module._Side, '__init__', lambda self, *_: setattr(self, 'has_kernels', False)
+        )
+        assert_one_line(
+            lambda: module._sides(['a', 'b'], setting, 'cpu'), 'none of a, b has kernels'
+        )
+
+
+def test_headline_has_three_lines_and_three_types(tool, turns, capsys):
+    tool('--preset', 'headline', '--device', 'cpu', '--mode', 'training', '--rounds', 1)
+    assert turns[:6] == ['warm ResNet-50', 'warm SB', 'warm stock', 'ResNet-50', 'SB', 'stock']
+    shown = re.findall(r'^training, batch 8, 224x224, (\w+), (\w+)$', capsys.readouterr().out, re.M)
+    assert shown == [(d, layout) for d in ('fp32', 'bf16', 'fp16') for layout in ('nchw', 'nhwc')]
+
+
+def test_stock(monkeypatch):
+    pytest.importorskip('mmdet')
+    work = build_workload('stock')
+    assert not work.model.backbone.norm_eval
+    ours = build_workload('ResNet-50').model
+    assert [p.shape for p in work.model.parameters()] == [p.shape for p in ours.parameters()]
+    monkeypatch.setitem(sys.modules, 'mmdet.models.backbones', None)
+    assert_one_line(lambda: build_workload('stock'), "'stock' is mmdet's ResNet-50, but mmdet")
+
+
+def test_detectors_backbones():
+    learning, frozen, without = (
+        build_workload(f'detection SB{kind}').model for kind in ('', ' frozen', ' stages=23')
+    )
+    for model, learns in ((learning, True), (frozen, False)):
+        layer = model.backbone.layer1[0].spatial_bias
+        assert all(p.requires_grad is learns for p in layer.parameters())
+        assert not any(p.requires_grad for p in model.backbone.layer1[0].conv1.parameters())
+    assert not hasattr(without.backbone.layer1[0], 'spatial_bias')
+    levels = learning(torch.zeros(1, 3, 64, 96))
+    assert [level.shape for level in levels] == [(1, 256, 64 // n, 96 // n) for n in (4, 8, 16, 32)]
+
+
+def test_float16_is_trained_with_scaled_losses():
+    setting = Setting('training', 2, (32, 32), 'fp16')
+    side = module._Side('ResNet-50', setting, 'cpu')
+    assert side._loss() > 1000
+    assert module._Side('ResNet-50', Setting('training', 2, (32, 32)), 'cpu')._loss() < 100
 
 
 def test_a_fused_network_is_cast_rather_than_autocast():

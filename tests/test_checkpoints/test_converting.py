@@ -126,7 +126,7 @@ def test_to_mmsb_and_back(tmp_path, source):
     assert len(state) == len(network.state_dict())
     back = 'release' if source == 'released' else 'torchvision'
     if source.endswith('d') and source != 'released':
-        with pytest.raises(UserError, match='stem or shortcuts of ResNet-C or -D'):
+        with pytest.raises(UserError, match=r'is a ResNet-C or -D .* layout cannot store'):
             convert_checkpoint(tmp_path / 'mmsb.pth', tmp_path / 'back.pth', back)
         return
     convert_checkpoint(tmp_path / 'mmsb.pth', tmp_path / 'back.pth', back)
@@ -202,7 +202,7 @@ def test_a_detectors_backbone(tmp_path):
     assert equal(torch.load(tmp_path / 'mmsb.pth', weights_only=True)['state_dict'], state)
     lines = []
     convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'tv.pth', 'torchvision', log=lines.append)
-    assert lines[0] == '2 tensors of neck and heads are left out'
+    assert lines[0] == 'left out: 2 tensors of neck and heads'
     found = torch.load(tmp_path / 'tv.pth', weights_only=True)
     assert equal(found, {k: v for k, v in resnet.state_dict().items() if k[:3] != 'fc.'})
 
@@ -249,27 +249,27 @@ def spatial():
 
 
 @pytest.mark.parametrize(('content', 'to', 'message'), [
-    (plain, 'torchvision', 'in the layout torchvision already'),
-    (plain, 'release', 'has no spatial bias: without it the layout is --to torchvision'),
-    (spatial, 'mmsb', 'in the layout mmsb already'),
-    (spatial, 'torchvision', 'has spatial bias, which torchvision has no layer for'),
+    (plain, 'torchvision', 'has the torchvision layout already'),
+    (plain, 'release', 'has no spatial bias: give --to torchvision'),
+    (spatial, 'mmsb', 'has the mmsb layout already'),
+    (spatial, 'torchvision', 'has spatial bias, which the torchvision layout cannot store'),
     (lambda: dict(spatial(), **{'layer2.0.context.weight': torch.ones(1)}), 'release',
-     'has layer2.0.context.weight'),
-    (lambda: with_key('layer1.0.se.fc1.weight'), 'mmsb', 'has layer1.0.se.fc1.weight'),
+     'unexpected key layer2.0.context.weight'),
+    (lambda: with_key('layer1.0.se.fc1.weight'), 'mmsb', 'unexpected key layer1.0.se.fc1'),
     (lambda: SBResNet(50, plugins=[dict(cfg=dict(type='ContextBlock', ratio=1 / 4),
                                         position='after_conv3')], spatial_bias=None,
-                      base_channels=8).state_dict(), 'mmsb', r'has layer1\.0\.context_block'),
+                      base_channels=8).state_dict(), 'mmsb', r'key layer1\.0\.context_block'),
     (lambda: {**torchvision.models.resnext50_32x4d().state_dict(),  # groups as RegNet's
               'layer2.0.conv2.weight': torch.ones(256, 4, 3, 3)}, 'mmsb',
      r'layer2\.0\.conv2\.weight is \(256, 4, 3, 3\)'),
-    (torchvision.models.mobilenet_v2, 'mmsb', 'is no ResNet of ours: it lacks'),
+    (torchvision.models.mobilenet_v2, 'mmsb', 'is not a ResNet that mmsb builds: it lacks'),
     (lambda: {k: v for k, v in plain().items() if 'layer4.1' not in k}, 'mmsb',
      r'its stages have \(2, 2, 2, 1\) basic blocks'),
     (lambda: {k: v for k, v in plain().items() if k != 'layer3.0.bn1.bias'}, 'mmsb',
      r'lacks layer3\.0\.bn1\.bias'),
     (lambda: {k: v for k, v in spatial().items() if 'layer1.0.bn1' not in k}, 'release', 'lacks'),
     (lambda: {'conv1.weight': torch.ones(3), 'layer1.0.conv1.weight': torch.ones(3)}, 'mmsb',
-     'holds no ResNet|no ResNet'),
+     'not a ResNet that mmsb builds'),
     (lambda: dict(state_dict={}), 'mmsb', 'holds no weights'),
     (lambda: [1, 2], 'mmsb', 'holds a list'),
     (lambda: dict(epoch=3), 'mmsb', 'epoch is a int'),
@@ -278,7 +278,7 @@ def spatial():
     ('middle', 'mmsb', r'pickled code, or is damaged'),
     ('text', 'mmsb', 'refused|cannot be read'),
     ('gone', 'mmsb', 'does not exist'),
-    ('ema', 'mmsb', 'holds no state_dict_ema; state_dict is the averaged one there'),
+    ('ema', 'mmsb', 'holds no state_dict_ema; its state_dict is averaged already'),
     ('taken', 'mmsb', r'out\.pth exists: give another name, or --force'),
 ])  # fmt: skip
 def test_what_cannot_be_converted(tmp_path, monkeypatch, content, to, message):

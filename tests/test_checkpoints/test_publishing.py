@@ -99,10 +99,10 @@ class Malicious:
 
 
 @pytest.mark.parametrize(('content', 'target', 'message'), [
-    (dict(model={}), 'x.pth', 'has no state_dict: give a checkpoint of a training'),
+    (dict(model={}), 'x.pth', 'has no state_dict: give a checkpoint from training'),
     ([1], 'x.pth', 'has no state_dict'),
     (dict(state_dict={}, hook=Malicious()), 'x.pth', 'refused: .* pickled code'),
-    (dict(state_dict={}), 'x.zip', r'x\.zip: a checkpoint is written as NAME\.pth'),
+    (dict(state_dict={}), 'x.zip', r'x\.zip is not a checkpoint name: give NAME\.pth'),
     (None, 'x.pth', 'in.pth is damaged or cut short'),
 ])  # fmt: skip
 def test_what_cannot_be_published(tmp_path, capsys, content, target, message):

@@ -58,13 +58,13 @@ def test_bad_input(tiny, exported, data, tmp_path):
     refused('give a classifier or segmentor', config=str(ROOT / MINI_SB))
     refused('nowhere.onnx does not exist', model=str(tmp_path / 'nowhere.onnx'))
     (tmp_path / 'text.onnx').write_text('no model')
-    refused('text.onnx is no ONNX file', model=str(tmp_path / 'text.onnx'))
-    refused('pth is no ONNX file', model=checkpoint)
+    refused('text.onnx is damaged or not an ONNX file', model=str(tmp_path / 'text.onnx'))
+    refused('pth is damaged or not an ONNX file', model=checkpoint)
     refused('does not exist (test_dataloader reads it)', settings=dict.fromkeys(settings, 'no'))
     backbone = tmp_path / 'backbone.onnx'
     export(config, checkpoint, out=backbone, backbone=True)
     refused('features0, not logits', model=str(backbone))
-    refused('knows 150 classes, the config 36', model=exported('mmseg'))
+    refused('has 150 classes, the config 36', model=exported('mmseg'))
     small = tmp_path / 'small.onnx'
     export(config, checkpoint, out=small, shape=(64, 64))
-    refused('takes images of 64 x 64, and one is of 96 x 96', model=str(small))
+    refused('takes images of 64 x 64, but one has 96 x 96', model=str(small))

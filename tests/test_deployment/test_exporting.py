@@ -77,7 +77,7 @@ def test_onnx_of_one_size(tiny, tmp_path):
     assert exported.shape == [3, 3, 96, 96]  # the config's crop
     _, run = reference(config, checkpoint, 'mmpretrain')
     assert_same(exported, run, [(n, 96, 96) for n in (1, 3, 4)])
-    assert_one_line(lambda: exported(torch.zeros(1, 3, 64, 96)), 'one is of 64 x 96')
+    assert_one_line(lambda: exported(torch.zeros(1, 3, 64, 96)), 'one has 64 x 96')
 
 
 def test_folded_norms(tiny, tmp_path):
@@ -194,10 +194,10 @@ def test_bad_input(tiny, tmp_path, monkeypatch):
     refused('give height and width', shape=(0, 5))
     refused('give 1 or more images', batch=0)
     refused('give --shape 64 96', *tiny('mmdet'), shape=(64, 95))
-    refused('is of another model than the config', tiny('mmseg')[0])
+    refused('does not belong to the model of the config', tiny('mmseg')[0])
     # a plain ResNet's would load, grown, with spatial bias that was never trained
     plain = tiny('mmpretrain', 'plain', spatial_bias=None)[1]
-    refused('is of another model than the config', checkpoint=plain)
+    refused('does not belong to the model of the config', checkpoint=plain)
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     refused("onnx and onnxruntime not installed: pip install 'mmsb[deploy]'")
 

@@ -95,7 +95,7 @@ def test_onnx(tmp_path):
     assert len(numbers) > 1
     assert_one_line(lambda: exported(torch.cat(images(2))), 'takes one image at a time, not 2')
     assert_one_line(lambda: quantize(path, 'fp16'), 'boxes, which need float32')
-    assert_one_line(lambda: write(2.0), 'finds nothing in a random image')
+    assert_one_line(lambda: write(2.0), 'finds nothing in the random image')
     # traced on an image where it finds something, run on one where it does not
     plain = torch.zeros(1, 3, *SHAPE)
     threshold = predict(model, plain)[1].max().item() + 1e-3

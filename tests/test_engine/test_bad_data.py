@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mmsb.datasets.miniatures import make_mini_ade20k, make_mini_cifar100, make_mini_imagenet
+from mmsb.datasets.miniatures.ade20k import make_mini_ade20k
+from mmsb.datasets.miniatures.cifar100 import make_mini_cifar100
+from mmsb.datasets.miniatures.imagenet import make_mini_imagenet
 from mmsb.engine import train
 from mmsb.engine.arguments import parse_train_args
 from mmsb.utils.errors import UserError
@@ -96,7 +98,8 @@ def test_validation_image_without_labels(data, run, workers):
     missing.unlink()
     with pytest.raises(UserError) as error:
         run(ADE, workers=workers)
-    assert line_of(error) == f'{missing} does not exist, but is among the data'
+    wanted = 'does not exist, but the data set lists it: restore it or remove its entry'
+    assert line_of(error) == f'{missing} {wanted}'
 
 
 @pytest.mark.parametrize('split', ['training', 'validation'])
@@ -107,7 +110,7 @@ def test_no_image_to_segment(data, run, split):
     with pytest.raises(UserError) as error:
         run(ADE)
     assert f'no data could be read from {folder} (' in line_of(error)
-    assert 'it must hold images' in line_of(error)
+    assert 'it must contain images' in line_of(error)
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
@@ -126,14 +129,14 @@ def test_imagenet_without_folders_of_classes(data, run, config, split):
     assert flat
     with pytest.raises(UserError) as error:
         run(config)
-    assert f'{folder} must hold a folder of images for each class' in line_of(error)
+    assert f'{folder} must contain one folder of images per class' in line_of(error)
 
 
 def test_imagenet_with_folders_of_other_classes(data, run):
     shutil.rmtree(data / 'imagenet/meta')
     with pytest.raises(UserError) as error:
         run(IMAGENET_WHOLE)
-    assert 'must hold a folder of images for each class' in line_of(error)
+    assert 'must contain one folder of images per class' in line_of(error)
     assert '(36)' in line_of(error) and '(1000)' in line_of(error)
 
 

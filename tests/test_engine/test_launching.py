@@ -39,7 +39,7 @@ def test_learning_rate_is_warned_about(trained):
     # the base batch is 8, this one 2 x 2
     warning = 'the batch is 2 x 2 = 4, but the learning rate 0.002 is for 8'
     assert warning in trained[1].stdout + trained[1].stderr
-    assert 'it should be 0.001' in trained[1].stdout + trained[1].stderr
+    assert 'by the linear rule use 0.001' in trained[1].stdout + trained[1].stderr
 
 
 def test_processes_stay_equal(trained):

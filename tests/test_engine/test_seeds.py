@@ -122,7 +122,7 @@ def test_a_stopped_run_goes_on(fake, monkeypatch, where):
     with pytest.raises(UserError) as error:
         train()
     assert re.fullmatch(
-        r'bb\.py, seed 1 stopped with exit code 3 .*goes on from here', str(error.value)
+        r'bb\.py, seed 1 stopped with exit code 3 .*run the same command again .*', str(error.value)
     )
     assert error.value.exit_code == 3
     assert calls()[-1] == 'bb 1'
@@ -169,7 +169,7 @@ def test_stopped_during_the_last_validation(fake, monkeypatch):
     with pytest.raises(UserError, match='exit code 3'):
         train()
     for _ in range(2):
-        with pytest.raises(UserError, match=r'a\.py, seed 0, in \S+/a/seed_0: .* no figures of a'):
+        with pytest.raises(UserError, match=r'a\.py, seed 0, in \S+/a/seed_0: .* no metrics after'):
             train()
 
 
@@ -205,8 +205,8 @@ def test_iterations_and_the_mean_iou(fake):
     (dict(flags=['--cfg-options', 'lr=2']), r'other settings \(flags, config_sha256\)'),
     ('edited', r'other settings \(config_sha256\): give another --work-dir'),
     ('other config', r'holds a run of a\.py with other settings \(config_sha256\)'),
-    ('foreign', r'work/a/seed_0 holds something else: give another --work-dir'),
-    ('a file', r'work/a/seed_0 holds something else'),
+    ('foreign', r'work/a/seed_0 holds other files: give another --work-dir'),
+    ('a file', r'work/a/seed_0 holds other files'),
     ('damaged', r'run\.json is damaged .*: remove \S+/a/seed_0'),
 ])  # fmt: skip
 def test_folders_of_other_runs_are_refused(fake, change, message):
@@ -242,9 +242,9 @@ def test_folders_of_other_runs_are_refused(fake, change, message):
     (['a.py', '--seeds', '3', '3'], 'seed 3 is given twice'),
     (['a.py', 'other/a.py'], 'config a is given twice'),
     (['a.py', '--processes', '0'], 'number of processes is 0'),
-    (['a.py', '--out', 'figures.txt'], r'--out figures\.txt: figures are written as NAME\.json'),
+    (['a.py', '--out', 'figures.txt'], r'--out figures\.txt: metrics are written as NAME\.json'),
     (['a.py', '--summarize'], 'no run of these configs and seeds is finished in work_dirs/seeds'),
-    (['a.py', '--summarize', '--out', 'x.json'], '--summarize writes nothing'),
+    (['a.py', '--summarize', '--out', 'x.json'], '--summarize writes no file'),
     (['a.py', '--cfg-options', 'lr'], '--cfg-options lr: give KEY=VALUE'),
     (['a.py', '--cfg-options', 'val_evaluator=None'], 'has no validation'),
     (['a.py', '--cfg-options', 'train_dataloader.dataset.ann_file=x'], 'x does not exist'),

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmsb.models import SBResNet, SBResNet_CIFAR, SpatialBias
-from mmsb.models.backbones.sb_resnet import Bottleneck
+from mmsb.models.backbones.residual_block import Bottleneck
 from tests.conftest import assert_one_line
 from tests.weights import randomise
 
@@ -136,7 +136,7 @@ def test_weights_of_its_own_load_where_nothing_grows():
         (lambda: SBResNet_CIFAR(50), 'depth is 50; give one of 11, 20, 29, 38'),
         (lambda: SBResNet_CIFAR(deep_stem=True), 'leave deep_stem out'),
         (lambda: SBResNet_CIFAR(num_stages=4), 'num_stages is 4; give one of 1, 2, 3'),
-        (lambda: small(stages=(True,) * 4), 'give 3 values, one a stage'),
+        (lambda: small(stages=(True,) * 4), 'give 3 values, one per stage'),
         (lambda: small(num_channels=-1), "num_channels'] is -1; give 0 or more"),
         (lambda: small(fusion='add'), 'give num_channels=1'),
         (lambda: small(fusion='sum'), "fusion'] is 'sum'; give one of 'concat', 'add'"),

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsb.models import SBResNet, SBSKNet
-from mmsb.models.backbones.sb_resnet import ResidualBlock
+from mmsb.models.backbones.residual_block import ResidualBlock
 from mmsb.registry import MODELS
 from tests.weights import randomise
 
@@ -190,7 +190,7 @@ def test_normalised_maps():
     _, block = blocks(randomise(build(**HELD)).train())[0]
     before = copy.deepcopy(block.bn2.state_dict())
     y, maps = torch.randn(2, 8, 5, 7).double(), torch.randn(2, 3, 5, 7).double()
-    out = block._norm_relu(2, y, maps)
+    out = block.relu(block.normalise(2, y, maps))
     scale, shift = (before[name][:, None, None] for name in ('weight', 'bias'))
     mean, var = (before[f'running_{name}'][:8, None, None] for name in ('mean', 'var'))
     features = (y - mean) / (var + 1e-5).sqrt() * scale[:8] + shift[:8]
@@ -258,4 +258,6 @@ def test_compile():
 def test_ordinary_blocks_do_not_pay():
     for kwargs in ({}, dict(HELD, freeze_spatial_bias=True)):
         model = build(**kwargs).train()
-        assert not any(m.norm_apart for m in model.modules() if isinstance(m, ResidualBlock))
+        assert not any(
+            m.features_norm_held for m in model.modules() if isinstance(m, ResidualBlock)
+        )

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsb.analysis.counting import count as count_operations
 from mmsb.models import SBResNet, SpatialBias, fuse_spatial_bias
-from mmsb.models.backbones.sb_resnet import BasicBlock, Bottleneck, ResidualBlock
+from mmsb.models.backbones.residual_block import BasicBlock, Bottleneck, ResidualBlock
 from mmsb.utils.errors import UserError
 
 # Small enough to run in milliseconds, with all that a bottleneck network has.
@@ -264,10 +264,11 @@ class TestResNeXt:
         class Static(Bottleneck):
             @staticmethod
             def layers(channels, stride, dilation, style):
-                return [(channels, 1, 1, 1), (channels * 4, 3, stride, dilation)]
+                return [(channels, 1, 1, 1), (channels * 2, 3, stride, dilation),
+                        (channels * 4, 1, 1, 1)]  # fmt: skip
 
         plugin = dict(cfg=dict(type='ContextBlock', ratio=1 / 4), position='after_conv2')
-        for block, first, last in ((Instance, 9, 'conv3'), (Static, 8, 'conv2')):
+        for block, first, second in ((Instance, 9, 8), (Static, 8, 16)):
 
             class Network(SBResNet):
                 arch_settings = {50: (block, (1, 1, 1, 1))}
@@ -275,7 +276,7 @@ class TestResNeXt:
             position = dict(size=4, position='conv1')
             model = Network(base_channels=8, spatial_bias=position, plugins=[plugin])
             stage = model.layer1[0]
-            assert stage.conv1.out_channels == first and hasattr(stage, last)
+            assert (stage.conv1.out_channels, stage.conv2.out_channels) == (first, second)
             assert hasattr(stage, 'context_block')
             assert model.eval()(torch.rand(1, 3, 64, 64))[-1].shape == (1, 256, 2, 2)
             with pytest.raises(UserError, match='the position of a plugin'):
@@ -559,8 +560,8 @@ class TestBadInput:
             (dict(spatial_bias=dict(num_chanels=3)), "no key 'num_chanels': did you mean 'num_ch"),
             (dict(spatial_bias=dict(position='conv3')), "position'] is 'conv3'; give one of"),
             (dict(spatial_bias=dict(resolution='half')), "resolution'] is 'half'; give one of"),
-            (dict(spatial_bias=dict(stages=(True,))), 'give 4 values, one a stage'),
-            (dict(spatial_bias=dict(size=(4, 4))), 'give 4 values, one a stage'),
+            (dict(spatial_bias=dict(stages=(True,))), 'give 4 values, one per stage'),
+            (dict(spatial_bias=dict(size=(4, 4))), 'give 4 values, one per stage'),
             (dict(spatial_bias=dict(size=0)), "size'] is 0; give 1 or more"),
             (dict(depth=42), 'depth is 42; give one of 18, 34, 50, 101, 152'),
             (dict(style='tensorflow'), "style is 'tensorflow'"),

@@ -59,7 +59,7 @@ def test_no_python(project):
 
 
 def test_unknown_stack(project):
-    assert "STACK is 'mmlab': give onedl or openmmlab" in error_of(setup(project, 'mmlab'))
+    assert "STACK is 'mmlab': give onedl, openmmlab or docs" in error_of(setup(project, 'mmlab'))
 
 
 def test_full_disk(project):

@@ -1,4 +1,4 @@
-"""Tables of what benchmark.py wrote, in Markdown."""
+"""Print the results that benchmark.py wrote as Markdown tables."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ def main():
             values = json.loads(path.read_text())
             comparisons = list(map(from_json, values.pop('comparisons')))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f'{path} is no JSON file of benchmark.py ({error})') from error
+            raise UserError(f'{path} is not a JSON file from benchmark.py ({error})') from error
         blocks = [('h2', path.stem), ('p', ', '.join(f'{k} {v}' for k, v in values.items()))]
         print(as_markdown(blocks + as_blocks(comparisons)))
 

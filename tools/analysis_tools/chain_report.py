@@ -1,4 +1,4 @@
-"""One page on make chain: accuracy, AP and mIoU of each start, curves, pictures."""
+"""Write a page on `make chain`: accuracy, AP and mIoU per start, curves, pictures."""
 
 import argparse
 
@@ -10,7 +10,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('out', metavar='OUT_DIR', help='folder for report.html, report.md and results.json')
-    add('chains', nargs='+', metavar='CHAIN', help='folders that make chain left, one a seed')
+    add('chains', nargs='+', metavar='CHAIN', help='folders from make chain, one per seed')
     return parser.parse_args()
 
 

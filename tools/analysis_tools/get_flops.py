@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of a config's model, or of its backbone alone."""
+"""Count parameters and multiply-accumulates of a config's model or backbone."""
 
 import argparse
 
@@ -17,19 +17,19 @@ def parse_args():
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help="of the image; default that of the config's test pipeline",
+        help="size of the image; default that of the config's test pipeline",
     )
-    add('--backbone', action='store_true', help='the backbone alone')
+    add('--backbone', action='store_true', help='count only the backbone')
     add(
         '--device',
         default='meta',
-        help='meta (default, nothing is computed), cpu or cuda',
+        help='meta (default; counts without computing), cpu or cuda',
     )
     add(
         '--convention',
         choices=('macs', 'thop'),
         default='macs',
-        help="macs (default): of convolutions and linear layers; thop: the paper's, as thop 0.0.31",
+        help="macs (default): convolution and linear layers; thop: the paper's, from thop 0.0.31",
     )
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""One page on the long-range tasks: accuracy over seeds and distances, cost, pictures."""
+"""Write a page on the long-range tasks: accuracy over seeds and distances, cost, pictures."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from mmsb.studies.longrange.report import write_longrange_report
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('work_dir', help='folder of tools/train_seeds.py with runs of configs/longrange')
+    add('work_dir', help='work directory of tools/train_seeds.py with runs of configs/longrange')
     add(
         '--out',
         dest='out_dir',

@@ -1,4 +1,4 @@
-"""The paper's Table 11: models beside humans on model-vs-human's data, from their responses."""
+"""Print the paper's Table 11, models compared with humans, from model-vs-human responses."""
 
 import argparse
 
@@ -9,11 +9,11 @@ from mmsb.studies.ood.report import report, score_observers
 def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog='Each folder holds DATASET/DATASET_NAME_session-N.csv of any observers: '
-        "model-vs-human's raw-data has the humans, tools/test.py with a config of configs/ood "
-        'leaves those of a model in WORK_DIR/responses.',
+        epilog='Each folder has files DATASET/DATASET_NAME_session-N.csv from any observers: '
+        "model-vs-human's raw-data has the humans' responses; tools/test.py with a config in "
+        "configs/ood writes a model's to WORK_DIR/responses.",
     )
-    parser.add_argument('folders', nargs='+', metavar='FOLDER', help='with responses')
+    parser.add_argument('folders', nargs='+', metavar='FOLDER', help='folder with responses')
     return parser.parse_args()
 
 

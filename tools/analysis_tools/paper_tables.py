@@ -1,4 +1,4 @@
-"""The paper's Tables 1-10: every network built, its Param and FLOPs beside the printed ones."""
+"""Reproduce the paper's Tables 1-10: our Param and FLOPs beside the printed ones."""
 
 import argparse
 from pathlib import Path
@@ -12,9 +12,9 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('--table', nargs='+', default=(), metavar='T1', help='only these tables, T1 to T10')
-    add('--row', nargs='+', default=(), metavar='NAME', help='only these rows, as printed here')
+    add('--row', nargs='+', default=(), metavar='NAME', help='only these rows, by printed name')
     add('--format', choices=FORMATS, default='text', help='default text')
-    add('--out', type=Path, metavar='FILE', help='write there; default the terminal')
+    add('--out', type=Path, metavar='FILE', help='file to write; default the terminal')
     return parser.parse_args()
 
 

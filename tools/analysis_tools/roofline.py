@@ -1,4 +1,4 @@
-"""What SB-ResNet-50's blocks compute and move, and the least time that takes on this device."""
+"""Count the operations and bytes of SB-ResNet-50's blocks; bound their time on this device."""
 
 import argparse
 
@@ -6,7 +6,7 @@ import torch
 
 from mmsb.analysis.reports.page import as_text
 from mmsb.analysis.roofline import count_work, measure_device, roofline_table
-from mmsb.benchmark.measuring import versions
+from mmsb.benchmark.running import versions
 from mmsb.engine import report_user_errors
 from mmsb.models import SBResNet
 from mmsb.utils.errors import UserError
@@ -15,9 +15,9 @@ from mmsb.utils.errors import UserError
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('--batch', type=int, default=8, help='images; default 8')
+    add('--batch', type=int, default=8, help='images per batch; default 8')
     add('--shape', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'), help='default 224')
-    add('--device', choices=('cpu', 'cuda'), help='default a GPU where there is one')
+    add('--device', choices=('cpu', 'cuda'), help='default a GPU if there is one')
     return parser.parse_args()
 
 
@@ -28,12 +28,12 @@ def main():
     if device == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: there is no GPU here; leave it out or give cpu')
     if args.batch < 1 or min(args.shape) < 1:
-        raise UserError('batch and shape must be positive')
+        raise UserError('--batch and --shape must be positive')
     rates = measure_device(device)
     print(', '.join(f'{key} {value}' for key, value in versions(device).items()))
     print(f'measured: {rates[0] / 1e9:.0f} G MACs/s (fp32), {rates[1] / 1e9:.1f} GB/s')
     height, width = args.shape
-    print(f'batch {args.batch}, {height}x{width}, norms folded; "added" is by spatial bias')
+    print(f'batch {args.batch}, {height}x{width}, norms folded; "added": by spatial bias')
     print(as_text(*roofline_table(count_work(SBResNet(50), args.batch, args.shape), *rates)))
 
 

@@ -1,4 +1,4 @@
-"""Draw a miniature of ADE20K, in ADE20K's layout, with which a laptop can train a segmentor."""
+"""Render a small synthetic data set in ADE20K's layout, to train a segmentor on a laptop."""
 
 from mmsb.datasets.miniatures.ade20k import SPLITS, count_images, draw_sheet, make_mini_ade20k
 from mmsb.datasets.miniatures.folder import maker_arguments, tool_parser

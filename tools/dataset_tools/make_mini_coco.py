@@ -1,4 +1,4 @@
-"""Draw a miniature of COCO, in COCO's layout, with which a laptop can train a detector."""
+"""Render a small synthetic data set in COCO's layout, to train a detector on a laptop."""
 
 from mmsb.datasets.miniatures.coco import SPLITS, count_objects, draw_sheet, make_mini_coco
 from mmsb.datasets.miniatures.folder import maker_arguments, tool_parser
@@ -9,7 +9,7 @@ def parse_args():
     parser = tool_parser(__doc__, 'data/mini_coco', 240, 60, 'images', SPLITS)
     add, two = parser.add_argument, {'type': int, 'nargs': 2, 'metavar': ('LO', 'HI')}
     add('--size', **two, default=(160, 320), help='shortest and longest side of an image, pixels')
-    add('--objects', **two, default=(4, 8), help='fewest and most annotated objects an image')
+    add('--objects', **two, default=(4, 8), help='fewest and most annotated objects per image')
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Draw a miniature of ImageNet, in its layout, with which a laptop can train a classifier."""
+"""Render a small synthetic data set in ImageNet's layout, to train a classifier on a laptop."""
 
 from mmsb.datasets.miniatures.folder import maker_arguments, tool_parser
 from mmsb.datasets.miniatures.imagenet import SPLITS, draw_sheet, make_mini_imagenet
@@ -6,7 +6,7 @@ from mmsb.engine.cli import report_user_errors
 
 
 def parse_args():
-    parser = tool_parser(__doc__, 'data/mini_imagenet', 40, 10, 'images of each class', SPLITS)
+    parser = tool_parser(__doc__, 'data/mini_imagenet', 40, 10, 'images per class', SPLITS)
     parser.add_argument(
         '--size',
         type=int,

@@ -14,17 +14,17 @@ def parse_args():
     add('config', help='config file')
     add('checkpoint', help='checkpoint file')
     add('--format', choices=list(SUFFIXES), default='onnx', help='default onnx')
-    add('--out', metavar='FILE', help='default the name of the checkpoint, beside it')
+    add('--out', metavar='FILE', help="default beside the checkpoint, with the checkpoint's name")
     add(
         '--shape',
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help="of the image; default that of the config's test pipeline, padded",
+        help="size of the image; default that of the config's test pipeline, padded",
     )
-    add('--batch', type=int, default=1, metavar='N', help='images in a batch; default 1')
-    add('--dynamic', action='store_true', help='leave batch, height and width open')
-    add('--backbone', action='store_true', help='the backbone alone')
+    add('--batch', type=int, default=1, metavar='N', help='images per batch; default 1')
+    add('--dynamic', action='store_true', help='allow any batch size, height and width')
+    add('--backbone', action='store_true', help='export only the backbone')
     add('--fuse-conv-bn', action='store_true', help='fold batch norms into convolutions')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""An exported ONNX model in half precision or with 8-bit integers."""
+"""Convert an exported ONNX model to half precision or 8-bit integers."""
 
 import argparse
 import os
@@ -15,8 +15,8 @@ def parse_args():
     add('model', help='ONNX file')
     add('--to', choices=('fp16', 'int8'), required=True)
     add('--out', metavar='FILE', help='default NAME_fp16.onnx or NAME_int8.onnx')
-    add('--config', help='int8: the config whose validation images it is calibrated on')
-    add('--num-images', type=int, default=64, metavar='N', help='of these; default 64')
+    add('--config', help='int8: the config whose validation images are used for calibration')
+    add('--num-images', type=int, default=64, metavar='N', help='how many; default 64')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Test an exported classifier or segmentor on its config's data, with its config's metrics."""
+"""Test an exported classifier or segmentor with the data and metrics of its config."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""A ResNet checkpoint into another layout: torchvision's, the authors' release's or mmsb's."""
+"""Convert a ResNet checkpoint to the layout of torchvision, the authors' release or mmsb."""
 
 import argparse
 
@@ -9,15 +9,15 @@ from mmsb.engine import report_user_errors
 def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="The source's layout is seen from its names: torchvision, timm, mmdet, mmseg, "
+        epilog="The source's layout is detected from its keys: torchvision, timm, mmdet, mmseg, "
         'mmpretrain, the release, mmsb.',
     )
     add = parser.add_argument
     add('source', metavar='IN', help='checkpoint to read')
     add('target', metavar='OUT', help='checkpoint to write')
     add('--to', choices=LAYOUTS, required=True, help='the layout to write')
-    add('--ema', action='store_true', help="the averaged weights of a file of timm's trainer")
-    add('--force', action='store_true', help='write over an existing file')
+    add('--ema', action='store_true', help="use the averaged weights in timm's file")
+    add('--force', action='store_true', help='overwrite an existing file')
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""A trained checkpoint without the state of its training, named by its hash, for others."""
+"""Prepare a trained checkpoint for publication: no training state, a hash in the name."""
 
 import argparse
 
@@ -9,9 +9,9 @@ from mmsb.engine import report_user_errors
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('source', metavar='IN', help='checkpoint of a training')
+    add('source', metavar='IN', help='checkpoint from training')
     add('target', metavar='OUT', help='NAME.pth; NAME-<hash>.pth is written')
-    add('--force', action='store_true', help='write over an existing file')
+    add('--force', action='store_true', help='overwrite an existing file')
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Class activation maps of classifiers, detectors and segmentors, networks side by side."""
+"""Draw class activation maps of classifiers, detectors and segmentors, side by side."""
 
 import argparse
 
@@ -21,25 +21,25 @@ def parse_args():
         nargs=3,
         action='append',
         metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
-        help='a column of the sheet; again for each network',
+        help='a network, one column of the sheet; may be repeated',
     )
-    add('--out-dir', default='cams', help='folder for the sheets, one an image; default cams')
+    add('--out-dir', default='cams', help='folder for the sheets, one per image; default cams')
     add('--method', help=f'{", ".join(METHODS)}; default gradcam, for detectors layercam')
     add(
         '--layers',
         nargs='+',
         default=(),
         metavar='NAME',
-        help="a row each, as backbone.layer3; default the backbone's last stage",
+        help="layers, one row each, e.g. backbone.layer3; default the backbone's last stage",
     )
     add(
         '--spatial-bias',
         action='store_true',
-        help="in a block, the convolution's channels beside spatial bias's; --layers names the "
-        'blocks, as backbone.layer2.1; default the last of each stage',
+        help="compare the convolution's channels with spatial bias's inside blocks; --layers names "
+        'the blocks, e.g. backbone.layer2.1; default the last block of each stage',
     )
-    add('--category', help='class to explain, by name or index; default what is predicted')
-    add('--score', type=float, default=0.3, help='lowest score of a box to explain; default 0.3')
+    add('--category', help='class to explain, by name or index; default the predicted one')
+    add('--score', type=float, default=0.3, help='lowest score of boxes to explain; default 0.3')
     args = parser.parse_args()
     if args.network is None:
         if len(args.paths) < 3:

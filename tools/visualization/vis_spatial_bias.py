@@ -1,4 +1,4 @@
-"""The maps of spatial bias over images, block by block, for any trained config."""
+"""Draw the maps of spatial bias over images, block by block, for any trained config."""
 
 import argparse
 
@@ -13,7 +13,7 @@ def parse_args():
     add('config', help='config file')
     add('checkpoint', help='checkpoint file')
     add('--out-dir', default='spatial_bias', help='folder for the sheets; default %(default)s')
-    add('--blocks', nargs='+', metavar='NAME', help='as layer1.0; default all')
+    add('--blocks', nargs='+', metavar='NAME', help='e.g. layer1.0; default all')
     return parser.parse_args()
 
 

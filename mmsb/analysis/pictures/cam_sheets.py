@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from mmsb.analysis.charts import new_figure, save_figure
 from mmsb.analysis.pictures.cam import Explanation, explain, method_class
 from mmsb.analysis.pictures.cam_layers import Layer, Network, find_layers, load_network
 from mmsb.inference.images import load_inputs
 from mmsb.toolboxes import NothingToExplainError
 from mmsb.utils.errors import UserError
-from mmsb.utils.files import find_images, output_paths, replacing
+from mmsb.utils.files import find_images, output_paths
 
 PANEL, FONT, DPI = 2.8, 8, 110  # a panel is so many inches wide, its titles in points
 OTHERS = 'give a lower --score, another --category, other --layers or --method eigencam'
@@ -68,8 +69,7 @@ def explain_images(
         explained = any(m is not None for explanation in found for m in explanation.maps)
         if explained:
             figure = draw_sheet(path.name, columns, found, 2 if spatial_bias else 1)
-            with replacing(outs[path]) as part:
-                figure.savefig(part, format='png', dpi=DPI)
+            save_figure(figure, outs[path], dpi=DPI)
         elif len(paths) == 1:
             raise UserError(f'{line}; {OTHERS}')
         written |= explained
@@ -104,15 +104,11 @@ def draw_sheet(
         matplotlib.figure.Figure: The sheet. Colours are from 0 to a map's own peak; a panel's title
         says how far its map spreads, by :func:`spread`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = max(len(layers) for _, layers in columns) // layers_a_row
     width = 1 + len(columns) * layers_a_row
     aspect = max(e.picture.shape[0] / e.picture.shape[1] for e in found)
     size = PANEL * width, (PANEL * aspect + 0.35) * rows + 0.35
-    figure = Figure(size, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(size)
     panels = figure.subplots(rows, width, squeeze=False)
     for axes in panels.flat:
         axes.set_axis_off()

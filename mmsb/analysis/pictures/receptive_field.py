@@ -18,6 +18,7 @@ from mmengine.config import Config
 from rich.progress import track
 from torch import Tensor, nn
 
+from mmsb.analysis.charts import new_figure, save_figure
 from mmsb.analysis.reports.page import NONE
 from mmsb.engine.config import innermost_dataset, input_shape
 from mmsb.inference.images import read_image
@@ -128,8 +129,7 @@ def receptive_fields(
             fields.append(Field(name, stage, contribution, centre, *reach or (None, None)))
     with replacing(Path(out) / 'receptive_field.csv') as part:
         part.write_text(as_csv(fields), encoding='utf-8')
-    with replacing(Path(out) / 'receptive_field.png') as part:
-        draw(fields).savefig(part, format='png')
+    save_figure(draw(fields), Path(out) / 'receptive_field.png')
     return fields
 
 
@@ -313,17 +313,14 @@ def draw(fields: Sequence[Field]):
         The matplotlib ``Figure``.
     """
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     networks = list(dict.fromkeys(field.network for field in fields))
     stages = sorted({field.stage for field in fields})
     abreast = len(stages) == 1
     shape = (1, len(networks)) if abreast else (len(networks), len(stages))
-    figure = Figure((2.5 * shape[1] + 1.2, 2.75 * shape[0] + 0.4), 100, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((2.5 * shape[1] + 1.2, 2.75 * shape[0] + 0.4))
     grid = figure.subplots(*shape, squeeze=False)
     axes = grid.T if abreast else grid
     for axis in axes.flat:

@@ -11,11 +11,12 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
+from mmsb.analysis.charts import new_figure, save_figure
 from mmsb.inference.images import load_inputs
 from mmsb.inference.loading import load_backbone
-from mmsb.models.backbones.sb_resnet import ResidualBlock
+from mmsb.models.backbones.residual_block import ResidualBlock
 from mmsb.utils.errors import UserError
-from mmsb.utils.files import find_images, output_paths, replacing
+from mmsb.utils.files import find_images, output_paths
 
 PANEL = 2.2  # inches, the longer side
 GREY = np.array([0.299, 0.587, 0.114])
@@ -52,8 +53,7 @@ def draw_images(
     for path in track(images, description='drawing', disable=not sys.stderr.isatty()):
         inputs = load_inputs(cfg, model, path)
         maps = compute_maps(model.backbone, inputs.tensor, blocks)
-        with replacing(outs[path]) as part:
-            sheet(inputs.picture, inputs.tensor.shape[2:], maps).savefig(part, format='png')
+        save_figure(sheet(inputs.picture, inputs.tensor.shape[2:], maps), outs[path])
         yield path, outs[path], f'maps of {", ".join(maps)}'
 
 
@@ -147,14 +147,10 @@ def sheet(picture: np.ndarray, size: Sequence[int], maps: dict[str, np.ndarray])
     Returns:
         The matplotlib ``Figure``.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shape = (len(maps) + 1, max(values.shape[1] for values in maps.values()))
     height, width = picture.shape[:2]
     panel = PANEL * min(1, width / height), PANEL * min(1, height / width) + 0.3
-    figure = Figure((max(panel[0], 1.7) * shape[1], panel[1] * shape[0]), 90, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((max(panel[0], 1.7) * shape[1], panel[1] * shape[0]), 90)
     axes = figure.subplots(*shape, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

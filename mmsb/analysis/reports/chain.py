@@ -7,11 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from mmsb.analysis.reports.page import as_html, as_markdown, as_text, mean_and_spread
+from mmsb.analysis.charts import new_figure, save_figure, style_axes
+from mmsb.analysis.reports.page import as_text, mean_and_spread, write_page
 from mmsb.engine.training_log import read_log, trained_for, unit
 from mmsb.utils.environment import device_name
 from mmsb.utils.errors import UserError
@@ -71,7 +70,7 @@ def write_chain_report(
     with replacing(out / 'results.json') as part:
         found = dict(device=device_name(), seeds=len(chains), metrics=metrics)
         part.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
-    _draw_curves(chains[0], runs).savefig(out / 'curves.png')
+    save_figure(_draw_curves(chains[0], runs), out / 'curves.png')
 
     seeds = f'mean ± standard deviation of {len(chains)} seeds' if len(chains) > 1 else 'one seed'
     blocks = [
@@ -90,10 +89,7 @@ def write_chain_report(
             if picture:
                 blocks += [('p', RUNS[run]), ('img', picture, f'{title}: {RUNS[run]}')]
     blocks += [('h2', 'Validation while training'), ('img', 'curves.png', 'validation curves')]
-    for name, page in (('report.md', as_markdown(blocks)), ('report.html', as_html(blocks))):
-        with replacing(out / name) as part:
-            part.write_text(page, encoding='utf-8')
-    return out / 'report.html'
+    return write_page(out, blocks)
 
 
 def _runs(chain: Path, task: str) -> list[str]:
@@ -120,8 +116,7 @@ def _table(found: dict[str, list[dict]], names: dict[str, str]) -> tuple[list[st
 
 
 def _draw_curves(chain: Path, runs: dict[str, list[str]]) -> Figure:
-    figure = Figure(figsize=(13.2, 4), dpi=100, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((13.2, 4))
     for axes, (task, (title, names)) in zip(figure.subplots(1, 3), TASKS.items(), strict=True):
         key, name = next(iter(names.items()))
         for run in runs[task]:
@@ -134,10 +129,7 @@ def _draw_curves(chain: Path, runs: dict[str, list[str]]) -> Figure:
         axes.set(title=title, ylabel=name, xlabel=unit(training.train))
         axes.set_xlim(0, trained_for(training.train) * 1.04)
         axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # room for the legend
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(color='#dddddd', lw=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[['top', 'right']].set_visible(False)
+        style_axes(axes, integers=True)
         if points:
             axes.legend(frameon=False, loc='upper left')
     return figure

@@ -5,7 +5,11 @@ A page is a list of blocks: ``('h1' | 'h2' | 'p', text)``, ``('img', file, descr
 """
 
 import html
+import os
 import statistics
+from pathlib import Path
+
+from mmsb.utils.files import replacing
 
 NONE = '–'  # nothing to show in a cell
 
@@ -113,3 +117,19 @@ def _html_table(head: list[str], rows: list[list[str]]) -> list[str]:
         '</tbody>',
         '</table>',
     ]
+
+
+def write_page(out_dir: str | os.PathLike, blocks: list[tuple]) -> Path:
+    """Writes a page as ``report.md`` and ``report.html``.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    for name, page in (('report.md', as_markdown(blocks)), ('report.html', as_html(blocks))):
+        path = Path(out_dir) / name
+        with replacing(path) as part:
+            part.write_text(page, encoding='utf-8')
+    return path

@@ -1,8 +1,4 @@
-"""Drawn miniatures of the public datasets, in the real ones' layout."""
+"""Rendered miniatures of the public data sets, in the layout of the real ones.
 
-from .ade20k import make_mini_ade20k
-from .cifar100 import make_mini_cifar100
-from .coco import make_mini_coco
-from .imagenet import make_mini_imagenet
-
-__all__ = ['make_mini_ade20k', 'make_mini_cifar100', 'make_mini_coco', 'make_mini_imagenet']
+A backbone needs none of it: import the module of the data set that you want.
+"""

@@ -12,14 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmsb.utils.errors import UserError
+from mmsb.datasets.cifar100 import MINIATURE
 
-from . import figures, things
-from .folder import check_numbers, inspect_record, write_folder
+from . import things
+from .figures import food, household, living, outdoors
+from .folder import MAX_OF_A_CLASS, Recipe, make_miniature, random_generator
 from .imagenet import Figure, draw_portrait, write_class_sheet
 
 VERSION = 1  # of the drawing: raise it with any change that alters the pictures
-NAME = 'miniature CIFAR-100'
 SPLITS = ('train', 'test')
 FOLDER = 'cifar-100-python'
 SIDE = 32  # pixels
@@ -51,36 +51,36 @@ FINE_NAMES = tuple(sorted(' '.join(_NAMES.values()).split()))
 """CIFAR-100's 20 coarse and 100 fine labels, in its order."""
 
 CLASSES: dict[str, Figure] = {
-    'apple': (figures.apple, 60, True),
-    'aquarium_fish': (figures.goldfish, 30, True),
-    'bed': (figures.bed, 10, True),
-    'beetle': (figures.ladybug, 180, True),
-    'bottle': (figures.wine_bottle, 30, True),
-    'bowl': (figures.bowl, 15, True),
-    'bus': (figures.bus, 12, True),
-    'butterfly': (figures.butterfly, 90, True),
-    'can': (figures.can, 30, True),
-    'castle': (figures.castle, 8, True),
-    'chair': (figures.chair, 10, True),
+    'apple': (food.apple, 60, True),
+    'aquarium_fish': (living.goldfish, 30, True),
+    'bed': (household.bed, 10, True),
+    'beetle': (living.ladybug, 180, True),
+    'bottle': (household.wine_bottle, 30, True),
+    'bowl': (household.bowl, 15, True),
+    'bus': (outdoors.bus, 12, True),
+    'butterfly': (living.butterfly, 90, True),
+    'can': (household.can, 30, True),
+    'castle': (outdoors.castle, 8, True),
+    'chair': (household.chair, 10, True),
     'clock': (things.clock, 25, False),
-    'couch': (figures.sofa, 10, True),
-    'cup': (figures.mug, 20, True),
-    'house': (figures.house, 8, True),
-    'lamp': (figures.lamp, 12, True),
-    'mushroom': (figures.mushroom, 30, True),
-    'oak_tree': (figures.oak, 8, True),
-    'orange': (figures.orange, 180, True),
-    'palm_tree': (figures.palm, 12, True),
-    'pear': (figures.pear, 60, True),
-    'pickup_truck': (figures.pickup, 12, True),
-    'pine_tree': (figures.pine, 8, True),
-    'rocket': (figures.rocket, 45, True),
-    'snail': (figures.snail, 25, True),
-    'sunflower': (figures.sunflower, 25, True),
-    'sweet_pepper': (figures.bell_pepper, 60, True),
-    'table': (figures.table, 10, True),
+    'couch': (household.sofa, 10, True),
+    'cup': (household.mug, 20, True),
+    'house': (outdoors.house, 8, True),
+    'lamp': (household.lamp, 12, True),
+    'mushroom': (food.mushroom, 30, True),
+    'oak_tree': (living.oak, 8, True),
+    'orange': (food.orange, 180, True),
+    'palm_tree': (living.palm, 12, True),
+    'pear': (food.pear, 60, True),
+    'pickup_truck': (outdoors.pickup, 12, True),
+    'pine_tree': (living.pine, 8, True),
+    'rocket': (outdoors.rocket, 45, True),
+    'snail': (living.snail, 25, True),
+    'sunflower': (living.sunflower, 25, True),
+    'sweet_pepper': (food.bell_pepper, 60, True),
+    'table': (household.table, 10, True),
     'television': (things.tv, 10, True),
-    'tulip': (figures.tulip, 25, True),
+    'tulip': (living.tulip, 25, True),
 }
 """The fine labels that are drawn."""
 
@@ -102,7 +102,7 @@ def _pickled(value: dict) -> bytes:
 
 def _draw_image(seed: int, split: int, index: int) -> np.ndarray:
     """One picture, RGB, channels first, a function of the arguments alone."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, split, index]))
+    rng = random_generator(seed, split, index)
     figure = tuple(CLASSES.values())[index % len(CLASSES)]
     picture = draw_portrait(rng, 2 * SIDE, 2 * SIDE, figure)
     small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
@@ -110,52 +110,26 @@ def _draw_image(seed: int, split: int, index: int) -> np.ndarray:
 
 
 def make_mini_cifar100(
-    out_dir: str | os.PathLike,
-    num_train: int = 100,
-    num_val: int = 20,
-    seed: int = 0,
-    num_workers: int = 1,
-    force: bool = False,
-    log: Callable[[str], None] | None = None,
+    out_dir: str | os.PathLike, num_train: int = 100, num_val: int = 20, seed: int = 0, **options
 ) -> Path:
-    """Draw a miniature of CIFAR-100, of the classes in `CLASSES`.
+    """Draws a miniature of CIFAR-100, of the classes in `CLASSES`.
 
     ``cifar-100-python/train``, ``test`` and ``meta`` are pickles as the real ones are. A picture
     is 3072 bytes: 32 x 32, red, then green, then blue. mmpretrain's ``CIFAR100`` and torchvision's
     know the MD5 of the real files and refuse others; ``mmsb.CIFAR100`` reads both.
 
-    Each picture depends on `seed`, its split and its number alone. The bytes are the same wherever
-    NumPy and OpenCV are of the same version. See `miniature.write_folder` for how the folder is
-    written.
-
     Args:
-        out_dir: The folder to make, e.g. ``data/mini_cifar100``. If it holds the same miniature
-            already, nothing is done.
+        out_dir: The folder to make, e.g. ``data/mini_cifar100``.
         num_train: Images of each class in ``train``, 1 to 10,000.
         num_val: Images of each class in ``test``, likewise.
         seed: 0 or more.
-        num_workers: Threads that draw.
-        force: Replace another miniature in `out_dir`. Anything else is never replaced.
-        log: Called with a line that says what was done.
+        **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns:
-        The absolute path of `out_dir`.
-
-    Raises:
-        UserError: An argument is out of its range, `out_dir` holds something else, or it cannot
-            be written.
+    Returns and raises as that does.
     """
-    most = 10_000
-    check_numbers(
-        ('train images', (num_train,), 1, most),
-        ('test images', (num_val,), 1, most),
-        ('seed', (seed,), 0, 2**63),
-        ('workers', (num_workers,), 1, 256),
-    )
-    recipe = {'version': VERSION, 'num_train': num_train, 'num_val': num_val, 'seed': seed}
     coarse = {name: k for k, names in enumerate(_NAMES.values()) for name in names.split()}
 
-    def write(root: Path, run: Callable) -> str:
+    def write(root: Path, run: Callable, recipe: Recipe) -> None:
         folder = root / FOLDER
         folder.mkdir()
         for index, (split, count) in enumerate(zip(SPLITS, (num_train, num_val), strict=True)):
@@ -170,24 +144,19 @@ def make_mini_cifar100(
             (folder / split).write_bytes(_pickled(batch))
         meta = {'fine_label_names': list(FINE_NAMES), 'coarse_label_names': list(COARSE_NAMES)}
         (folder / 'meta').write_bytes(_pickled(meta))
-        return f'{num_train} + {num_val} images of each of {len(CLASSES)} classes'
 
-    return write_folder(out_dir, NAME, recipe, write, num_workers, force, log)
-
-
-def is_mini_cifar100(root: str | os.PathLike) -> bool:
-    """Whether a folder holds a miniature.
-
-    Raises:
-        UserError: It does, but not every file is as it was written.
-    """
-    recipe, complete = inspect_record(Path(root), NAME)
-    if recipe and not complete:
-        raise UserError(
-            f'{root} holds an incomplete {NAME}: redraw it, '
-            f'python tools/dataset_tools/make_mini_cifar100.py {root} --force'
-        )
-    return complete
+    return make_miniature(
+        out_dir,
+        MINIATURE,
+        VERSION,
+        write,
+        (num_train, num_val),
+        most=MAX_OF_A_CLASS,
+        counted=f'images of each of {len(CLASSES)} classes',
+        splits=SPLITS,
+        seed=seed,
+        **options,
+    )
 
 
 def draw_sheet(root: str | os.PathLike, path: str | os.PathLike, split: str = 'train') -> None:

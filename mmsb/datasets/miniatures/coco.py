@@ -23,7 +23,16 @@ import cv2
 import numpy as np
 
 from .drawing import SS, VIVID, Stamp, background, outline, photograph, pick, placement
-from .folder import MAX_IMAGES, SIDES, check_numbers, fit, write_folder, write_sheet
+from .folder import (
+    MAX_IMAGES,
+    SIDES,
+    Recipe,
+    encode_jpeg,
+    fit,
+    make_miniature,
+    random_generator,
+    write_sheet,
+)
 from .things import THINGS, clutter
 
 VERSION = 1  # of the drawing: raise it with any change that alters the pictures
@@ -139,11 +148,10 @@ def _draw_image(
     seed: int, split: int, index: int, size: tuple[int, int], objects: tuple[int, int]
 ) -> tuple[bytes, dict, list[dict]]:
     """One JPEG with its JSON entries, a function of the arguments alone."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, split, index]))
+    rng = random_generator(seed, split, index)
     height, width = (int(v) for v in rng.integers(size[0], size[1] + 1, 2))
     picture, found = draw_scene(rng, height, width, objects)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(82, 96))]
-    _, jpeg = cv2.imencode('.jpg', picture[..., ::-1], quality)
+    jpeg = encode_jpeg(rng, picture)
     image_id = split * MAX_IMAGES + index + 1  # those of the second split start above the first's
     image = {
         'license': LICENSE['id'],
@@ -168,7 +176,7 @@ def _draw_image(
         }
         for k, (name, polygons) in enumerate(found, 1)
     ]
-    return jpeg.tobytes(), image, annotations
+    return jpeg, image, annotations
 
 
 def _write_split(
@@ -232,68 +240,45 @@ def make_mini_coco(
     size: tuple[int, int] = (160, 320),
     objects: tuple[int, int] = (4, 8),
     seed: int = 0,
-    num_workers: int = 1,
-    force: bool = False,
-    log: Callable[[str], None] | None = None,
+    **options,
 ) -> Path:
-    """Draw a miniature of COCO.
-
-    Each picture depends on `seed`, its split and its number alone: more images leave the first ones
-    as they were, and so does the number of workers. The bytes are the same wherever NumPy and
-    OpenCV are of the same version.
-
-    All is written to a hidden folder beside `out_dir`, which is renamed when complete; an
-    interrupted run leaves `out_dir` as it was (a killed one may also leave the hidden folder).
+    """Draws a miniature of COCO.
 
     Args:
-        out_dir: The folder to make, e.g. ``data/mini_coco``. If it holds the same miniature
-            already, nothing is done.
+        out_dir: The folder to make, e.g. ``data/mini_coco``.
         num_train: Images in ``train2017``, 1 to 500,000.
         num_val: Images in ``val2017``, likewise.
         size: Smallest and largest side of a picture in pixels, 64 to 4096; width and height are
             drawn independently.
         objects: Fewest and most annotated objects an image, 1 to 50.
         seed: 0 or more.
-        num_workers: Threads that draw.
-        force: Replace another miniature in `out_dir`. Anything else is never replaced.
-        log: Called with a line that says what was done.
+        **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns:
-        The absolute path of `out_dir`.
-
-    Raises:
-        UserError: An argument is out of its range, `out_dir` holds something else, or it cannot
-            be written.
+    Returns and raises as that does.
 
     Example:
         >>> root = make_mini_coco('data/mini_coco', num_train=8, num_val=2)
         >>> sorted(p.name for p in root.iterdir())
         ['annotations', 'train2017', 'val2017']
     """
-    check_numbers(
-        ('train images', (num_train,), 1, MAX_IMAGES),
-        ('val images', (num_val,), 1, MAX_IMAGES),
-        ('size', size, *SIDES),
-        ('objects', objects, 1, 50),
-        ('seed', (seed,), 0, 2**63),
-        ('workers', (num_workers,), 1, 256),
-    )
-    recipe = {
-        'version': VERSION,
-        'num_train': num_train,
-        'num_val': num_val,
-        'size': list(size),
-        'objects': list(objects),
-        'seed': seed,
-    }
 
-    def write(root: Path, run: Callable) -> str:
+    def write(root: Path, run: Callable, recipe: Recipe) -> None:
         for split, count in enumerate((num_train, num_val)):
             draw = partial(_draw_image, seed, split, size=size, objects=objects)
             _write_split(root, split, run(draw, range(count)), recipe)
-        return f'{num_train} + {num_val} images'
 
-    return write_folder(out_dir, 'miniature COCO', recipe, write, num_workers, force, log, _inspect)
+    return make_miniature(
+        out_dir,
+        'miniature COCO',
+        VERSION,
+        write,
+        (num_train, num_val),
+        dict(size=list(size), objects=list(objects)),
+        checks=[('size', size, *SIDES), ('objects', objects, 1, 50)],
+        seed=seed,
+        inspect=_inspect,
+        **options,
+    )
 
 
 def count_objects(root: str | os.PathLike) -> dict[str, list[int]]:

@@ -18,6 +18,7 @@ import numpy as np
 from mmsb.utils.errors import UserError
 
 MAX_IMAGES = 500_000  # a split
+MAX_OF_A_CLASS = 10_000  # likewise
 SIDES = (64, 4096)  # sides that may be asked for, pixels
 RECORD = 'miniature.json'
 CELL = 320  # side of a cell of the sheet, pixels
@@ -42,17 +43,28 @@ def check_numbers(*arguments: tuple[str, Sequence[int], int, int]) -> None:
             raise UserError(f'{name} must be given smallest first, got {given}')
 
 
-def write_folder(
+def make_miniature(
     out_dir: str | os.PathLike,
     name: str,
-    recipe: Recipe,
-    write: Callable[[Path, Callable], str],
+    version: int,
+    write: Callable[[Path, Callable, Recipe], None],
+    counts: tuple[int, int],
+    settings: Recipe | None = None,
+    checks: Sequence[tuple] = (),
+    most: int = MAX_IMAGES,
+    counted: str = 'images',
+    splits: tuple[str, str] = ('train', 'val'),
+    seed: int = 0,
     num_workers: int = 1,
     force: bool = False,
     log: Callable[[str], None] | None = None,
-    inspect: Callable[[Path], tuple[Recipe | None, bool]] | None = None,
+    inspect: Callable | None = None,
 ) -> Path:
-    """Make a miniature, or find that it is there.
+    """Draws a miniature, or finds that it is there.
+
+    Each picture depends on `seed`, its split, its number and the settings alone: more images leave
+    the first ones as they were, and so does the number of workers. The bytes are the same wherever
+    NumPy and OpenCV are of the same version.
 
     All is written to a hidden folder beside `out_dir`, which is renamed when complete; an
     interrupted run leaves `out_dir` as it was (a killed one may also leave the hidden folder).
@@ -60,9 +72,16 @@ def write_folder(
     Args:
         out_dir: The folder to make. If it holds the same miniature already, nothing is done.
         name: What it is, as 'miniature COCO'.
-        recipe: Everything that decides what is drawn.
-        write: Called with the folder to fill and a ``map`` that runs in threads; returns what it
-            wrote, in words.
+        version: Of the drawing.
+        write: Fills a folder: called with it, a ``map`` that runs in threads, and the recipe,
+            which is everything that decides what is drawn.
+        counts: Images in the two splits.
+        settings: What else decides what is drawn.
+        checks: Further arguments of :func:`check_numbers`.
+        most: The most images that may be asked for.
+        counted: What the counts count.
+        splits: What errors call the two splits.
+        seed: 0 or more: another seed, other pictures.
         num_workers: Threads that draw.
         force: Replace another miniature in `out_dir`. Anything else is never replaced.
         log: Called with a line that says what was done.
@@ -74,8 +93,18 @@ def write_folder(
         The absolute path of `out_dir`.
 
     Raises:
-        UserError: `out_dir` holds something else, or it cannot be written.
+        UserError: An argument is out of its range, `out_dir` holds something else, or it cannot
+            be written.
     """
+    check_numbers(
+        *((f'{split} images', (n,), 1, most) for split, n in zip(splits, counts, strict=True)),
+        *checks,
+        ('seed', (seed,), 0, 2**63),
+        ('workers', (num_workers,), 1, 256),
+    )
+    num_train, num_val = counts
+    recipe = dict(version=version, num_train=num_train, num_val=num_val, **(settings or {}))
+    recipe['seed'] = seed
     out = Path(out_dir).resolve()
     log = log or (lambda _: None)
     hidden = f'.{out.name}.{uuid.uuid4().hex[:8]}'
@@ -95,7 +124,7 @@ def write_folder(
         new.mkdir(parents=True)
         with ThreadPoolExecutor(num_workers) as pool:
             try:
-                written = write(new, pool.map)
+                write(new, pool.map, recipe)
                 if not inspect:
                     record = {'name': name, 'recipe': recipe, 'files': _files(new)}
                     (new / RECORD).write_text(json.dumps(record, indent=0))
@@ -117,8 +146,19 @@ def write_folder(
         raise UserError(f'cannot write {out}: {error.strerror or error}') from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    log(f'drew {written}: {out}')
+    log(f'drew {num_train} + {num_val} {counted}: {out}')
     return out
+
+
+def random_generator(*entropy: int) -> np.random.Generator:
+    """The generator that decides everything about one picture: of its seed, split and number."""
+    return np.random.default_rng(np.random.SeedSequence(entropy))
+
+
+def encode_jpeg(rng: np.random.Generator, picture: np.ndarray, low: int = 82) -> bytes:
+    """A picture, RGB, as a JPEG of a quality from `low` to 95."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(low, 96))]
+    return cv2.imencode('.jpg', picture[..., ::-1], quality)[1].tobytes()
 
 
 def _files(root: Path) -> dict[str, str]:
@@ -143,6 +183,21 @@ def inspect_record(root: Path, name: str) -> tuple[Recipe | None, bool]:
         return recipe, there == listed
     except (OSError, ValueError, KeyError, TypeError):
         return None, False
+
+
+def is_miniature(root: str | os.PathLike, name: str, tool: str) -> bool:
+    """Whether a folder holds the miniature of this name, which a tool of tools/dataset_tools draws.
+
+    Raises:
+        UserError: It does, but not every file is as it was written.
+    """
+    recipe, complete = inspect_record(Path(root), name)
+    if recipe and not complete:
+        raise UserError(
+            f'{root} holds an incomplete {name}: redraw it, '
+            f'python tools/dataset_tools/{tool} {root} --force'
+        )
+    return complete
 
 
 def fit(picture: np.ndarray) -> tuple[np.ndarray, float]:

@@ -14,9 +14,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from . import figures, things
+from . import things
 from .drawing import SS, Part, Stamp, background, photograph, placement
-from .folder import SIDES, check_numbers, write_folder, write_sheet
+from .figures import food, household, living, outdoors
+from .folder import (
+    MAX_OF_A_CLASS,
+    SIDES,
+    Recipe,
+    encode_jpeg,
+    make_miniature,
+    random_generator,
+    write_sheet,
+)
 
 VERSION = 1  # of the drawing: raise it with any change that alters the pictures
 SPLITS = ('train', 'val')
@@ -25,42 +34,42 @@ Figure = tuple[Callable[[np.random.Generator], list[Part]], float, bool]
 """How it is drawn, degrees it may turn either way, whether mirroring is allowed."""
 
 CLASSES: dict[str, tuple[str, int, Figure]] = {
-    'n01443537': ('goldfish', 1, (figures.goldfish, 40, True)),
-    'n01944390': ('snail', 113, (figures.snail, 25, True)),
-    'n02165456': ('ladybug', 301, (figures.ladybug, 180, True)),
-    'n02279972': ('monarch', 323, (figures.monarch, 180, True)),
-    'n02317335': ('starfish', 327, (figures.starfish, 180, True)),
-    'n02690373': ('airliner', 404, (figures.airliner, 25, True)),
+    'n01443537': ('goldfish', 1, (living.goldfish, 40, True)),
+    'n01944390': ('snail', 113, (living.snail, 25, True)),
+    'n02165456': ('ladybug', 301, (living.ladybug, 180, True)),
+    'n02279972': ('monarch', 323, (living.monarch, 180, True)),
+    'n02317335': ('starfish', 327, (living.starfish, 180, True)),
+    'n02690373': ('airliner', 404, (outdoors.airliner, 25, True)),
     'n02708093': ('analog clock', 409, (things.clock, 25, False)),
-    'n02782093': ('balloon', 417, (figures.balloon, 15, True)),
+    'n02782093': ('balloon', 417, (outdoors.balloon, 15, True)),
     'n02802426': ('basketball', 430, (things.basketball, 180, True)),
-    'n02814860': ('beacon', 437, (figures.lighthouse, 8, True)),
-    'n02980441': ('castle', 483, (figures.castle, 8, True)),
-    'n03063599': ('coffee mug', 504, (figures.mug, 20, True)),
-    'n03196217': ('digital clock', 530, (figures.digital_clock, 20, False)),
-    'n03443371': ('goblet', 572, (figures.goblet, 15, True)),
-    'n03590841': ("jack-o'-lantern", 607, (figures.jack_o_lantern, 15, True)),
-    'n03930630': ('pickup', 717, (figures.pickup, 12, True)),
-    'n04146614': ('school bus', 779, (figures.school_bus, 12, True)),
+    'n02814860': ('beacon', 437, (outdoors.lighthouse, 8, True)),
+    'n02980441': ('castle', 483, (outdoors.castle, 8, True)),
+    'n03063599': ('coffee mug', 504, (household.mug, 20, True)),
+    'n03196217': ('digital clock', 530, (household.digital_clock, 20, False)),
+    'n03443371': ('goblet', 572, (household.goblet, 15, True)),
+    'n03590841': ("jack-o'-lantern", 607, (food.jack_o_lantern, 15, True)),
+    'n03930630': ('pickup', 717, (outdoors.pickup, 12, True)),
+    'n04146614': ('school bus', 779, (outdoors.school_bus, 12, True)),
     'n04254680': ('soccer ball', 805, (things.soccer_ball, 180, True)),
-    'n04380533': ('table lamp', 846, (figures.lamp, 12, True)),
-    'n04398044': ('teapot', 849, (figures.teapot, 20, True)),
+    'n04380533': ('table lamp', 846, (household.lamp, 12, True)),
+    'n04398044': ('teapot', 849, (household.teapot, 20, True)),
     'n04404412': ('television', 851, (things.tv, 10, True)),
     'n04409515': ('tennis ball', 852, (things.tennis_ball, 180, True)),
     'n04507155': ('umbrella', 879, (things.umbrella, 45, True)),
-    'n04591713': ('wine bottle', 907, (figures.wine_bottle, 60, True)),
+    'n04591713': ('wine bottle', 907, (household.wine_bottle, 60, True)),
     'n06874185': ('traffic light', 920, (things.traffic_light, 15, True)),
-    'n07614500': ('ice cream', 928, (figures.ice_cream, 30, True)),
-    'n07720875': ('bell pepper', 945, (figures.bell_pepper, 60, True)),
-    'n07734744': ('mushroom', 947, (figures.mushroom, 30, True)),
-    'n07742313': ('Granny Smith', 948, (figures.granny_smith, 60, True)),
-    'n07745940': ('strawberry', 949, (figures.strawberry, 90, True)),
-    'n07747607': ('orange', 950, (figures.orange, 180, True)),
-    'n07749582': ('lemon', 951, (figures.lemon, 180, True)),
-    'n07753275': ('pineapple', 953, (figures.pineapple, 40, True)),
+    'n07614500': ('ice cream', 928, (food.ice_cream, 30, True)),
+    'n07720875': ('bell pepper', 945, (food.bell_pepper, 60, True)),
+    'n07734744': ('mushroom', 947, (food.mushroom, 30, True)),
+    'n07742313': ('Granny Smith', 948, (food.granny_smith, 60, True)),
+    'n07745940': ('strawberry', 949, (food.strawberry, 90, True)),
+    'n07747607': ('orange', 950, (food.orange, 180, True)),
+    'n07749582': ('lemon', 951, (food.lemon, 180, True)),
+    'n07753275': ('pineapple', 953, (food.pineapple, 40, True)),
     'n07753592': ('banana', 954, (things.banana, 180, True)),
-    'n07873807': ('pizza', 963, (figures.pizza, 180, True)),
-    'n11939491': ('daisy', 985, (figures.daisy, 25, True)),
+    'n07873807': ('pizza', 963, (food.pizza, 180, True)),
+    'n11939491': ('daisy', 985, (living.daisy, 25, True)),
 }
 """The synsets that are drawn: name, number among ImageNet's 1000 classes, figure."""
 
@@ -107,11 +116,10 @@ def _draw_image(seed: int, split: int, size: tuple[int, int], item: tuple[str, i
     """The JPEG of one number of a synset, a function of the arguments alone."""
     synset, number = item
     entropy = [seed, split, CLASSES[synset][1], number]
-    rng = np.random.default_rng(np.random.SeedSequence(entropy))
+    rng = random_generator(*entropy)
     height, width = (int(v) for v in rng.integers(size[0], size[1] + 1, 2))
     picture = draw_portrait(rng, height, width, CLASSES[synset][2])
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(82, 96))]
-    return cv2.imencode('.jpg', picture[..., ::-1], quality)[1].tobytes()
+    return encode_jpeg(rng, picture)
 
 
 def make_mini_imagenet(
@@ -120,11 +128,9 @@ def make_mini_imagenet(
     num_val: int = 10,
     size: tuple[int, int] = (96, 128),
     seed: int = 0,
-    num_workers: int = 1,
-    force: bool = False,
-    log: Callable[[str], None] | None = None,
+    **options,
 ) -> Path:
-    """Draw a miniature of ImageNet-1k, of the synsets in `CLASSES`.
+    """Draws a miniature of ImageNet-1k, of the synsets in `CLASSES`.
 
     Folders ``train/n01443537`` and ``val/n01443537`` and so on, readable as they are by
     mmpretrain's ``CustomDataset`` and torchvision's ``ImageFolder``, whose labels then count the
@@ -132,46 +138,19 @@ def make_mini_imagenet(
     ImageNet's own class numbers, up to 999: with them mmpretrain's ``ImageNet`` reads it where a
     config of 1000 classes says ``split='train'``.
 
-    Each picture depends on `seed`, its split, synset, number and `size` alone. The bytes are the
-    same wherever NumPy and OpenCV are of the same version. See `miniature.write_folder` for how the
-    folder is written.
-
     Args:
-        out_dir: The folder to make, e.g. ``data/mini_imagenet``. If it holds the same miniature
-            already, nothing is done.
+        out_dir: The folder to make, e.g. ``data/mini_imagenet``.
         num_train: Images of each synset in ``train``, 1 to 10,000.
         num_val: Images of each synset in ``val``, likewise.
         size: Smallest and largest side of a picture in pixels, 64 to 4096; width and height are
             drawn independently.
         seed: 0 or more.
-        num_workers: Threads that draw.
-        force: Replace another miniature in `out_dir`. Anything else is never replaced.
-        log: Called with a line that says what was done.
+        **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns:
-        The absolute path of `out_dir`.
-
-    Raises:
-        UserError: An argument is out of its range, `out_dir` holds something else, or it cannot
-            be written.
+    Returns and raises as that does.
     """
-    most = 10_000
-    check_numbers(
-        ('train images', (num_train,), 1, most),
-        ('val images', (num_val,), 1, most),
-        ('size', size, *SIDES),
-        ('seed', (seed,), 0, 2**63),
-        ('workers', (num_workers,), 1, 256),
-    )
-    recipe = {
-        'version': VERSION,
-        'num_train': num_train,
-        'num_val': num_val,
-        'size': list(size),
-        'seed': seed,
-    }
 
-    def write(root: Path, run: Callable) -> str:
+    def write(root: Path, run: Callable, recipe: Recipe) -> None:
         (root / 'meta').mkdir()
         for index, (split, count) in enumerate(zip(SPLITS, (num_train, num_val), strict=True)):
             items = [(synset, n) for synset in CLASSES for n in range(count)]
@@ -183,9 +162,20 @@ def make_mini_imagenet(
                 (root / split / name).write_bytes(jpeg)
                 lines.append(f'{name} {CLASSES[synset][1]}\n')
             (root / 'meta' / f'{split}.txt').write_text(''.join(lines))
-        return f'{num_train} + {num_val} images of each of {len(CLASSES)} classes'
 
-    return write_folder(out_dir, 'miniature ImageNet', recipe, write, num_workers, force, log)
+    return make_miniature(
+        out_dir,
+        'miniature ImageNet',
+        VERSION,
+        write,
+        (num_train, num_val),
+        dict(size=list(size)),
+        checks=[('size', size, *SIDES)],
+        most=MAX_OF_A_CLASS,
+        counted=f'images of each of {len(CLASSES)} classes',
+        seed=seed,
+        **options,
+    )
 
 
 def draw_sheet(root: str | os.PathLike, path: str | os.PathLike, split: str = 'train') -> None:

@@ -253,10 +253,7 @@ def donut(rng):
         return np.concatenate([outer, outer[:1], inner[:1], inner[::-1]])
 
     inner = disc(0, 0, hole, n=36)
-    parts = [
-        fill(band(disc(n=36), inner), dough),
-        fill(band(wobble * 0.86, inner * 1.25), icing),
-    ]
+    parts = [fill(band(disc(n=36), inner), dough), fill(band(wobble * 0.86, inner * 1.25), icing)]
     for _ in range(int(rng.integers(0, 26)) if rng.random() < 0.8 else 0):
         at = polar(rng.uniform(0.52, 0.74), rng.uniform(0, 360))
         step = polar(0.06, rng.uniform(0, 360))

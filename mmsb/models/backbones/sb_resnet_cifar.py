@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from mmsb.registry import register_model
 from mmsb.utils.errors import UserError
 
-from .sb_resnet import SPATIAL_BIAS, Bottleneck, SBResNet
+from .residual_block import Bottleneck
+from .sb_resnet import SBResNet
+from .settings import SPATIAL_BIAS
 
 SPATIAL_BIAS_CIFAR = dict(SPATIAL_BIAS, stages=(True, True, False), size=6)
 

@@ -7,7 +7,9 @@ from mmsb.models.layers import SelectiveKernel
 from mmsb.registry import register_model
 from mmsb.utils.errors import UserError
 
-from .sb_resnet import SPATIAL_BIAS, ResidualBlock, SBResNet
+from .residual_block import ResidualBlock
+from .sb_resnet import SBResNet
+from .settings import SPATIAL_BIAS
 
 SPATIAL_BIAS_SK = dict(SPATIAL_BIAS, norm='maps')
 
@@ -63,12 +65,22 @@ class SKBottleneck(ResidualBlock):
     def grows(self):
         return super().grows and self.maps_norm != 'all'
 
-    def split_norm(self) -> None:
-        """Nothing: no convolution ends the selective kernel that a norm could be folded into."""
+    def _forward(self, x):
+        y = self.relu(self.normalise(1, self.conv1(x)))
+        u = self.plug('after_conv1', y)
 
-    def _norm_relu(self, layer: int, y: Tensor, maps: Tensor | None) -> Tensor:
-        if layer != 2:
-            return super()._norm_relu(layer, y, maps)
+        y = self._widen(self.conv2(u), u)
+        y = self.plug('after_conv2', y)
+
+        y = self.normalise(3, self.conv3(y))
+        y = self.drop_path(self.plug('after_conv3', y))
+
+        y += x if self.downsample is None else self.downsample(x)
+        return self.plug('after_block', self.relu(y))
+
+    def _widen(self, y: Tensor, u: Tensor) -> Tensor:
+        """Concatenate the maps made of u to the selective kernel's output y."""
+        maps = self.maps(2, u, y)
         if maps is None:
             return y
         if self.maps_norm == 'none':

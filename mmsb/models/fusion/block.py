@@ -16,23 +16,76 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmsb.models.backbones.sb_resnet import ResidualBlock
+from mmsb.models.backbones.residual_block import ResidualBlock
+from mmsb.models.layers.widened_norm import split_norm
+
+
+class FusedBlock(nn.Module):
+    """A residual block for inference, its batch norms apart from one another, ready to be folded.
+
+    The maps' part of the widened norm goes to spatial bias, before the upsampling: at inference a
+    batch norm is affine, each channel apart, and the weights of bilinear interpolation sum to one.
+    The features' part can then be folded into their convolution.
+
+    Args:
+        block: A basic block or bottleneck whose norms are batch norms, in eval mode; the children
+            are taken over under their names.
+    """
+
+    def __init__(self, block: ResidualBlock):
+        super().__init__()
+        for name, child in block.named_children():
+            self.add_module(name, child)
+        self.downsample = block.downsample
+        self.num_layers = block.num_layers
+        self.norm_names, self.plugin_names = block.norm_names, block.plugin_names
+        self.spatial_bias_at = block.spatial_bias_at
+        self.fast = False  # whether fast_forward computes it; settled once norms are folded
+        if self.spatial_bias_at:
+            self.widened_layers = block.widened_layers
+            name = self.widened_layers[0]
+            num_maps = self.spatial_bias.num_channels
+            features, self.spatial_bias.norm = split_norm(getattr(self, name), num_maps)
+            setattr(self, name, features)
+        self.training = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
+        out = fast_forward(self, x) if self.fast else None
+        return self._forward(x) if out is None else out
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """The block in PyTorch's operators."""
+        out = x
+        for i in range(1, self.num_layers + 1):
+            y = getattr(self, self.norm_names[i - 1])(getattr(self, f'conv{i}')(out))
+            if i == self.spatial_bias_at:
+                out = self.spatial_bias.concatenate(y, out)
+            else:
+                out = self.relu(y) if i < self.num_layers else y
+            for name in self.plugin_names[f'after_conv{i}']:
+                out = getattr(self, name)(out)
+        out = self.drop_path(out)
+        out += x if self.downsample is None else self.downsample(x)
+        out = self.relu(out)
+        for name in self.plugin_names['after_block']:
+            out = getattr(self, name)(out)
+        return out
 
 
 def is_folded(conv: nn.Module) -> bool:
     return type(conv) is nn.Conv2d and conv.bias is not None
 
 
-def fits(block: ResidualBlock) -> bool:
-    """Whether a fused block is what :func:`forward` computes."""
+def fits(block: FusedBlock) -> bool:
+    """Whether :func:`fast_forward` computes this block."""
     convs = [getattr(block, f'conv{i}') for i in range(1, block.num_layers + 1)]
-    norms = [getattr(block, name) for name in block.norm_names if name]
+    norms = [getattr(block, name) for name in block.norm_names]
     fits = (
         all(map(is_folded, convs))
         and all(conv.padding_mode == 'zeros' for conv in convs)
-        and len(norms) == len(convs)
         and all(isinstance(layer, nn.Identity) for layer in (*norms, block.drop_path))
-        and not any(block.plugin_names)
+        and not any(block.plugin_names.values())
     )
     if not block.spatial_bias_at:
         return fits
@@ -40,7 +93,6 @@ def fits(block: ResidualBlock) -> bool:
     conv = layer.reduction.conv
     return (
         fits
-        and block.norm_split
         and layer.mixing is not None
         and layer.pool is F.adaptive_avg_pool2d
         and is_folded(conv)
@@ -49,16 +101,16 @@ def fits(block: ResidualBlock) -> bool:
     )
 
 
-def forward(block: ResidualBlock, x: Tensor) -> Tensor | None:
-    """A fused block in cuDNN's or oneDNN's convolutions and, where they work, our kernels.
+def fast_forward(block: FusedBlock, x: Tensor) -> Tensor | None:
+    """Compute a block in cuDNN's or oneDNN's convolutions and, where they work, our kernels.
 
     Args:
         block: With folded norms.
         x: (B, in_channels, H, W).
 
     Returns:
-        The block's output, channels last; None where its operators one by one have to
-        do: on another device, in another type, for gradients, or inside a compiler.
+        The block's output, channels last. None where PyTorch's operators have to do: on another
+        device, in another type, for gradients, or inside a compiler.
     """
     if (
         not (x.is_cuda or x.is_cpu)

@@ -8,12 +8,12 @@ from mmcv.cnn import fuse_conv_bn
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 
-from mmsb.models.backbones.sb_resnet import ResidualBlock
-from mmsb.models.kernels.blocks import padded_width
+from mmsb.models.backbones.residual_block import BasicBlock, Bottleneck, ResidualBlock
+from mmsb.models.kernels.dispatch import padded_width
 from mmsb.models.layers import SpatialBias
 from mmsb.utils.errors import UserError
 
-from .block import fits, forward, is_folded
+from .block import FusedBlock, fits, is_folded
 
 
 def fuse_spatial_bias(model: nn.Module) -> nn.Module:
@@ -51,32 +51,53 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
     norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
     if model.training or any(norm.training for norm in norms):
         raise UserError('a model is fused for inference only: call model.eval() first')
-    blocks = [module for module in model.modules() if isinstance(module, ResidualBlock)]
-    for block in blocks:
-        block.split_norm()
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, ResidualBlock):
+                setattr(parent, name, _prepared(child))
     for norm in model.modules():
         if isinstance(norm, _BatchNorm) and not norm.affine:  # which mmcv cannot fold
             norm.weight = nn.Parameter(torch.ones_like(norm.running_var))
             norm.bias = nn.Parameter(torch.zeros_like(norm.running_mean))
     fuse_conv_bn(model)
-    for block in blocks:
-        if block.spatial_bias_at and isinstance(block.spatial_bias, SpatialBias):
-            block.spatial_bias = FusedSpatialBias(block.spatial_bias, _pad_widened(block))
-        block.fused_forward = forward if fits(block) else None
-        if block.conv1.weight.is_cuda:  # as its inputs will be
-            block.to(memory_format=torch.channels_last)
+    for block in model.modules():
+        layer = getattr(block, 'spatial_bias', None)
+        if isinstance(block, FusedBlock | ResidualBlock) and isinstance(layer, SpatialBias):
+            block.spatial_bias = FusedSpatialBias(layer, _pad_widened(block))
+        if isinstance(block, FusedBlock):
+            block.fast = fits(block)
+            if block.conv1.weight.is_cuda:  # as its inputs will be
+                block.to(memory_format=torch.channels_last)
     return model
 
 
-def _pad_widened(block: ResidualBlock) -> int:
-    """Rounds up the inputs of the convolution that reads the maps, where that pays.
+def _prepared(block: ResidualBlock) -> nn.Module:
+    """Return the block that takes its place: its norms can be folded where that is right."""
+    name = block.widened_layers[0] if block.spatial_bias_at else None
+    norm = getattr(block, name) if name else None
+    if name and block.fusion == 'add':  # the norm comes after the sum: hidden from mmcv's folding
+        setattr(block, name, nn.Sequential(norm))
+    elif type(block)._forward in (BasicBlock._forward, Bottleneck._forward) and (
+        norm is None or (isinstance(norm, _BatchNorm) and norm.track_running_stats)
+    ):
+        return FusedBlock(block)
+    return block
+
+
+def _pad_widened(block: FusedBlock | ResidualBlock) -> int:
+    """Round up the inputs of the convolution that reads the maps, where that pays.
 
     Returns how many zeros that convolution expects behind the maps.
     """
     conv = getattr(block, block.widened_layers[1])
     reduction = block.spatial_bias.reduction.conv
-    plugged = block.plugin_names[block.spatial_bias_at - 1]
-    if not block.norm_split or plugged or type(conv) is not nn.Conv2d or not is_folded(reduction):
+    plugged = block.plugin_names[f'after_conv{block.spatial_bias_at}']
+    if (
+        not isinstance(block, FusedBlock)
+        or plugged
+        or type(conv) is not nn.Conv2d
+        or not is_folded(reduction)
+    ):
         return 0
     channels = conv.in_channels - block.spatial_bias.num_channels
     padding = _width(conv.weight, channels, block.spatial_bias.num_channels) - conv.in_channels

@@ -1,8 +1,8 @@
-"""Triton kernels between the pixels and spatial bias's grid of S x S cells, and on the grid.
+"""Triton kernels that pool pixels to spatial bias's grid of S x S cells, and work on the grid.
 
-Pooling and interpolation are linear and separable: P = Ah r Aw' and up(M) = Uh M Uw', with tables of a row a
-cell (S, H) or (S, W). Rows of U sum to one, so upsampled maps are normalised on the grid: with c = U'1 and
-G = U'U, which is tridiagonal along either side,
+Pooling and interpolation are linear and separable: P = Ah r Aw' and up(M) = Uh M Uw'. Tables have
+one row per cell, (S, H) or (S, W). The rows of U sum to one, so upsampled maps are normalised on
+the grid: with c = U'1 and G = U'U, which is tridiagonal along either side,
     mean = <c, M> / N,  var = (M - mean)' G (M - mean) / N,  norm(up(M)) = up(scale M + shift),
 and with D = U' dz, the gradient of the upsampled maps' norm brought to the grid,
     dbeta = sum D,  dgamma = <D, M - mean> / std,
@@ -17,7 +17,7 @@ from .norms import relu
 
 @triton.jit
 def _table(table, cell, pixel, size, pixels):
-    """Entries (cell, pixel) of a table of a row a cell, zero outside it."""
+    """Load entries (cell, pixel) of a table with one row per cell, zero outside it."""
     mask = (cell < size) & (pixel < pixels)
     return tl.load(table + cell * pixels + pixel, mask=mask, other=0.0)
 
@@ -28,10 +28,10 @@ def pool_kernel(
     R: tl.constexpr, SCALED: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
     BLOCK_S: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Means of relu(scale r0 + shift) over the cells, a plane (image, map) a program.
+    """Average relu(scale r0 + shift) over the cells; one program per plane (image, map).
 
-    pooled (column blocks, B, R, S * S): each block of columns has its own sum. Not SCALED: stats is the shift
-    alone, a folded norm's.
+    pooled (column blocks, B, R, S * S): each block of columns has its own sum. Without SCALED,
+    stats is the shift alone, from a folded norm.
     """
     plane = tl.program_id(0).to(tl.int64)
     s, x = tl.arange(0, BLOCK_S), tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
@@ -62,7 +62,10 @@ def pool_backward_kernel(
     R: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_S: tl.constexpr,
     APPLY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """With APPLY dr0, the planes' gradient, else part (B * column blocks, 2, R) of their norm's backward."""
+    """With APPLY compute dr0, the gradient of the planes.
+
+    Without it compute part (B * column blocks, 2, R), the sums for the backward pass of their norm.
+    """
     plane = tl.program_id(0).to(tl.int64)
     image, r = plane // R, plane % R
     s, x = tl.arange(0, BLOCK_S), tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
@@ -104,10 +107,10 @@ def mix_kernel(
     INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr, BACKWARD: tl.constexpr,
     BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The 1-D convolution whose channels are the cells, maps[k] = sum_t W_t P[k + t] + bias.
+    """Mix the cells with the 1-D convolution, maps[k] = sum_t W_t P[k + t] + bias.
 
-    pooled (B, INPUTS, cells), weight (cells, cells, TAPS), maps (B, OUTPUTS, cells), columns B * OUTPUTS.
-    BACKWARD: its gradient, dP[r] = sum_t W_t' dM[r - t].
+    pooled (B, INPUTS, cells), weight (cells, cells, TAPS), maps (B, OUTPUTS, cells) and columns
+    B * OUTPUTS. With BACKWARD, its gradient: dP[r] = sum_t W_t' dM[r - t].
     """
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -139,7 +142,7 @@ def mix_weight_kernel(
     INPUTS: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
     BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dW_t = sum dM[k]' P[k + t] (cells, cells, TAPS) and dbias = sum dM over images and maps."""
+    """Sum dW_t = dM[k]' P[k + t] (cells, cells, TAPS) and dbias = dM over images and maps."""
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
     c = tl.program_id(1) // TAPS * BLOCK_C + tl.arange(0, BLOCK_C)
     tap = tl.program_id(1) % TAPS
@@ -163,7 +166,10 @@ def mix_weight_kernel(
 
 @triton.jit
 def _neighbours(maps, mean, gram_h, gram_w, row, cell, ok, size):
-    """G (M - mean) at cells of (image, map) rows; gram (3, S): G's diagonals under, on, over the main."""
+    """Compute G (M - mean) at the cells of (image, map) rows.
+
+    gram (3, S) holds the diagonals of G below, on and above the main one.
+    """
     i, j = cell // size, cell % size
     at = row[:, None] * (size * size) + cell[None, :]
     total = tl.zeros([row.shape[0], cell.shape[0]], tl.float32)
@@ -180,7 +186,7 @@ def _neighbours(maps, mean, gram_h, gram_w, row, cell, ok, size):
 
 @triton.jit
 def _shares(sum_h, sum_w, cell, size):
-    """c = U'1 at cells, zero beyond the grid."""
+    """Return c = U'1 at the cells, zero beyond the grid."""
     ok = cell < size * size
     share = tl.load(sum_h + cell // size, mask=ok, other=0.0)
     return share * tl.load(sum_w + cell % size, mask=ok, other=0.0)
@@ -191,7 +197,7 @@ def grid_moments_kernel(
     maps, sum_h, sum_w, gram_h, gram_w, part, batch, size, area,
     MAPS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """part (programs, 2, MAPS): moments over the pixels of BLOCK_N images' upsampled maps."""
+    """Compute part (programs, 2, MAPS): moments of the upsampled maps of BLOCK_N images each."""
     k, cell = tl.program_id(1), tl.arange(0, BLOCK_S)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     ok = (n < batch)[:, None] & (cell < size * size)[None, :]
@@ -212,7 +218,7 @@ def grid_backward_kernel(
     maps, d, stats, sums, dmaps, sum_h, sum_w, gram_h, gram_w, batch, size,
     MAPS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """dM of D."""
+    """Compute dM from D."""
     k, cell = tl.program_id(1), tl.arange(0, BLOCK_S)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     ok = (n < batch)[:, None] & (cell < size * size)[None, :]
@@ -230,9 +236,10 @@ def adjoint_kernel(
     C: tl.constexpr, WIDE: tl.constexpr, MAPS: tl.constexpr, BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr, BLOCK_S: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """D = U' dz of the maps in channels C ... of dbuf, dz = dbuf [buf > 0], a plane (image, map) a program.
+    """Compute D = U' dz, dz = dbuf [buf > 0], for the maps in the channels of dbuf from C on.
 
-    d (column blocks, B, MAPS, S * S); part (column blocks * B, 2, MAPS): sums of D and of D (M - mean).
+    One program per plane (image, map). d (column blocks, B, MAPS, S * S); part
+    (column blocks * B, 2, MAPS): sums of D and of D (M - mean).
     """
     plane = tl.program_id(0).to(tl.int64)
     image, k = plane // MAPS, plane % MAPS

@@ -1,10 +1,11 @@
-"""Triton kernels of batch norm with what follows it: ReLU, or the shortcut's sum and ReLU.
+"""Triton kernels for batch norm with what follows it: ReLU, or the shortcut's sum and ReLU.
 
-Tensors are channels last, seen as (pixels, C). Statistics are made in two steps, without atomics: each
-program leaves its pixels' partial result, a second kernel combines them, so that results are the same in
-every run. ``stats`` is (4, C), float32: mean, 1 / std, scale = gamma / std and shift = beta - mean scale.
+Tensors are channels last, seen as (pixels, C). Statistics take two steps and no atomics, so that
+every run gives the same result: each program writes a partial result for its pixels, and a second
+kernel combines them. ``stats`` is (4, C), float32: mean, 1 / std, scale = gamma / std, shift =
+beta - mean scale.
 
-With z = scale x + shift and dz, the gradient of z where ReLU lets it through, a batch norm's backward is
+With z = scale x + shift and dz, the gradient of z where ReLU passes it, the backward pass is
     dbeta = sum dz,  dgamma = sum dz (x - mean) / std,
     dx = scale dz - scale dbeta / N - scale / std dgamma / N (x - mean),
 with N infinite where the statistics are the running ones.
@@ -35,7 +36,7 @@ def relu(x):
 
 @triton.jit
 def add_to_moments(mean, m2, v, mask, number):
-    """Welford's step, element by element: the number-th value (from 1) where mask is set."""
+    """Add the number-th value (from 1) to each element's moments where mask is set (Welford)."""
     delta = tl.where(mask, v - mean, 0.0)
     mean += delta / number
     m2 += delta * (v - mean)
@@ -44,7 +45,7 @@ def add_to_moments(mean, m2, v, mask, number):
 
 @triton.jit
 def merge_rows(mean, m2, count):
-    """Moments of a tile's rows, each of count (rows, 1) values, to the moments of all (Chan's formula)."""
+    """Merge the moments of a tile's rows, each over count (rows, 1) values (Chan's formula)."""
     total = tl.maximum(tl.sum(count, axis=0), 1.0)
     together = tl.sum(mean * count, axis=0) / total
     apart = mean - together[None, :]
@@ -53,7 +54,7 @@ def merge_rows(mean, m2, count):
 
 @triton.jit
 def values_of_rows(first, pixels, row, chunk, BLOCK_M: tl.constexpr):
-    """How many of first + row + step BLOCK_M are below pixels, step < chunk / BLOCK_M; (rows, 1), float32."""
+    """Count, per row of a tile, its pixels among all tiles of a chunk; (rows, 1), float32."""
     count = (pixels - first - row + BLOCK_M - 1) // BLOCK_M
     return tl.minimum(tl.maximum(count, 0), chunk // BLOCK_M).to(tl.float32)[:, None]
 
@@ -63,7 +64,7 @@ def moments_kernel(
     x, part, pixels, chunk,
     C: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """part (programs, 2, C): mean and sum of squared deviations of chunk pixels."""
+    """Compute part (programs, 2, C): mean and sum of squared deviations of chunk pixels."""
     first = tl.program_id(0).to(tl.int64) * chunk
     row, c = tl.arange(0, BLOCK_M), tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     mean = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
@@ -87,9 +88,10 @@ def combine_kernel(
     C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
     HELD: tl.constexpr, COUNT: tl.constexpr,
 ):  # fmt: skip
-    """stats of the programs' moments, which move the running statistics; HELD: of the running ones.
+    """Combine the programs' moments to stats, and move the running statistics.
 
-    Programs have chunk pixels each, the last one what is left. COUNT: one more batch has been seen.
+    Each program had chunk pixels, the last one the rest. With HELD, stats are the running ones.
+    With COUNT, the number of batches seen goes up by one.
     """
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     ok = c < C
@@ -120,7 +122,7 @@ def combine_kernel(
         unbiased = m2 / tl.maximum(total - 1, 1.0)
         tl.store(running_mean + c, old_mean + momentum * (mean - old_mean), mask=ok)
         tl.store(running_var + c, old_var + momentum * (unbiased - old_var), mask=ok)
-        if COUNT:
+        if COUNT:  # noqa: SIM102 (a constant, unlike what follows)
             if tl.program_id(0) == 0:
                 tl.store(batches, tl.load(batches) + 1)
     inverse = 1 / tl.sqrt_rn(var + eps)
@@ -136,7 +138,7 @@ def combine_gradients_kernel(
     part, stats, sums, dgamma, dbeta, programs, total,
     C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """dbeta, dgamma; sums (2, C): scale dbeta / N and scale / std dgamma / N, which dx subtracts."""
+    """Sum to dbeta, dgamma and sums (2, C): scale dbeta / N and scale / std dgamma / N."""
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     ok = c < C
     sz = tl.zeros([BLOCK_C], tl.float32)
@@ -161,7 +163,7 @@ def norm_kernel(
     C: tl.constexpr, ADD: tl.constexpr, RELU: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """scale x + shift, with ADD + shortcut, with RELU its ReLU."""
+    """Compute scale x + shift, with ADD the sum with the shortcut, with RELU its ReLU."""
     p = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     at, mask = p[:, None] * C + c[None, :], (p < pixels)[:, None] & (c < C)[None, :]
@@ -179,7 +181,7 @@ def norm_kernel(
 def norm_gradient(
     dout, out, x_value, at, wide_at, mask, scale, shift, ADD: tl.constexpr, RELU: tl.constexpr
 ):
-    """dz: dout where ReLU let z through. With the shortcut added, z is not known of x alone: of out."""
+    """Return dz: dout where ReLU passed z, which with a shortcut only out tells, else x."""
     g = tl.load(dout + wide_at, mask=mask, other=0.0).to(tl.float32)
     if ADD and RELU:
         g = tl.where(tl.load(out + at, mask=mask, other=0.0).to(tl.float32) > 0, g, 0.0)
@@ -194,7 +196,7 @@ def norm_backward_sums_kernel(
     C: tl.constexpr, WIDE: tl.constexpr, ADD: tl.constexpr,
     RELU: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """part (programs, 2, C): sums of dz and of dz (x - mean). dout has WIDE channels, C count."""
+    """Compute part (programs, 2, C): sums of dz and dz (x - mean). dout has WIDE channels."""
     first = tl.program_id(0).to(tl.int64) * chunk
     row, c = tl.arange(0, BLOCK_M), tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     ok = c < C
@@ -222,7 +224,7 @@ def norm_backward_kernel(
     C: tl.constexpr, WIDE: tl.constexpr, ADD: tl.constexpr, RELU: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """dx, and with ADD the shortcut's gradient, dz."""
+    """Compute dx, and with ADD the gradient of the shortcut, dz."""
     p = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     ok = c < C

@@ -1,7 +1,8 @@
-"""Triton kernels of conv1's norm and ReLU with spatial bias's 1x1 reduction, one pass over the features.
+"""Triton kernels for conv1's norm and ReLU with spatial bias's 1x1 reduction in one pass.
 
-u = relu(scale x + shift) goes to conv2; r0 = u W' are the R reduced maps before their norm, as planes,
-(B, R, H, W). Going back, u's whole gradient is g = du + dr0 W, made where it is needed, never stored.
+u = relu(scale x + shift) goes to conv2. r0 = u W' are the R reduced maps before their norm, stored
+as planes, (B, R, H, W). In the backward pass the whole gradient of u is g = du + dr0 W: it is
+computed where it is needed and never stored.
 """
 
 import triton
@@ -12,7 +13,7 @@ from .norms import add_to_moments, dot, merge_rows, relu, values_of_rows
 
 @triton.jit
 def planes_at(p, r, area, R: tl.constexpr):
-    """Where pixels p (of all images) of maps r lie in (B, R, H, W) planes of area pixels; (r, p)."""
+    """Return the offsets (r, p) of pixels p of all images in (B, R, H, W) planes of area pixels."""
     p = p.to(tl.int32)  # division of longer integers is slow
     return (p // area * R)[None, :] * area + r[:, None] * area + (p % area)[None, :]
 
@@ -23,7 +24,7 @@ def norm_reduce_kernel(
     C: tl.constexpr, R: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """u, r0 and part (programs, 2, R), r0's moments. C is a multiple of BLOCK_C."""
+    """Compute u, r0 and part (programs, 2, R), r0's moments. C is a multiple of BLOCK_C."""
     first = tl.program_id(0).to(tl.int64) * chunk
     row, r = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_R)
     mean = tl.zeros([BLOCK_M, BLOCK_R], tl.float32)
@@ -57,7 +58,7 @@ def reduce_kernel(
     C: tl.constexpr, R: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
     BLOCK_R: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """r0 alone, for inference."""
+    """Compute r0 alone, for inference."""
     p = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     r, ok = tl.arange(0, BLOCK_R), p < pixels
     q = tl.zeros([BLOCK_M, BLOCK_R], tl.float32)
@@ -78,7 +79,7 @@ def norm_reduce_backward_sums_kernel(
     C: tl.constexpr, R: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """part (programs, 2, C) for the norm's backward; dweight (programs, R, C) = dr0' u, u made anew."""
+    """Compute part (programs, 2, C) for the norm, and dweight (programs, R, C) = dr0' u."""
     first = tl.program_id(0).to(tl.int64) * chunk
     row, r = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_R)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -116,7 +117,7 @@ def norm_reduce_backward_kernel(
     C: tl.constexpr, R: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
     BLOCK_R: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dx of du + dr0 W."""
+    """Compute dx from du + dr0 W."""
     p = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     c, r = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_R)
     ok = (p < pixels)[:, None]

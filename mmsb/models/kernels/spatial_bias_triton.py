@@ -1,8 +1,8 @@
 """Spatial bias at inference in four Triton kernels, where PyTorch's operators take thirteen.
 
 At inference on a GPU spatial bias costs launches of small operators and passes over the features,
-not arithmetic. Here the features are read once to be reduced, and once where ReLU passes over them anyway,
-to be written with the maps beside them.
+not arithmetic. Here the features are read once for the reduction, and once where ReLU reads them
+anyway, to be written with the maps beside them.
 """
 
 import torch

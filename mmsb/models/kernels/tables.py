@@ -44,7 +44,7 @@ def interpolation_weights(pixels: int, size: int) -> Tensor:
 # a detector's images come in some hundred heights and widths
 @lru_cache(maxsize=4096)
 def axis(pixels: int, size: int, device: torch.device) -> Axis:
-    """The tables of n pixels and S cells, made once: a later call neither copies nor waits."""
+    """Return the tables for n pixels and S cells; a second call neither copies nor waits."""
     pool, up = pooling_weights(pixels, size), interpolation_weights(pixels, size).T.contiguous()
     gram = up @ up.T
     gram = torch.stack([gram.new_zeros(size), gram.diagonal(), gram.new_zeros(size)])

@@ -1,9 +1,12 @@
-"""A bottleneck's norms, ReLUs and spatial bias in our kernels, for training and unfused inference.
+"""Autograd functions that run the norms and the spatial bias of a bottleneck in Triton kernels.
 
-Four autograd functions around untouched convolutions, whichever they are: batch norm with ReLU, and with the
-shortcut's sum (:class:`NormReLU`), for plain and SB-ResNet alike; conv1's norm and ReLU with spatial bias's
-reduction, pooling and 1-D convolution (:class:`NormReduceMix`); and conv3's input (:class:`Widen`). Held norms
-(``norm_eval``, frozen stages, inference) are the same kernels. First derivatives only.
+They stand around the convolutions, which may be of any kind. :class:`NormReLU` is batch norm with
+ReLU or with the shortcut's sum and ReLU, for plain and SB-ResNet alike. :class:`NormReduceMix` is
+conv1's norm and ReLU with spatial bias's reduction, pooling and 1-D convolution. :class:`Widen`
+makes conv3's input. Held norms (``norm_eval``, frozen stages, inference) use the same kernels.
+There are first derivatives only.
+
+The functions share the steps of a batch norm, which is why they are in one long file.
 """
 
 import functools
@@ -43,7 +46,7 @@ DTYPES = torch.float32, torch.bfloat16, torch.float16
 
 
 class Norm(NamedTuple):
-    """A batch norm, or some of its channels, and whether it normalises by its running statistics."""
+    """A batch norm or some of its channels; held: it normalises by its running statistics."""
 
     mean: Tensor
     var: Tensor
@@ -64,14 +67,14 @@ class Norm(NamedTuple):
 
 
 def first_derivatives_only(backward):
-    """torch's ``once_differentiable`` leaves terms out silently where ``autograd.grad`` names inputs."""
+    """Refuse second derivatives; torch's ``once_differentiable`` can drop terms silently."""
 
     @functools.wraps(backward)
     def wrapped(ctx, *gradients):
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "spatial bias's kernels have no second derivatives; MMSB_KERNELS=off runs the operators, "
-                'which have them'
+                'the kernels have no second derivatives: give the backbone kernels=False, or set '
+                'MMSB_KERNELS=off, to run PyTorch operators, which have them'
             )
         return backward(ctx, *gradients)
 
@@ -106,12 +109,12 @@ def _nhwc(x: Tensor) -> Tensor:
 
 
 def _dot_precision(x: Tensor) -> str:
-    """Of products of features: what PyTorch's convolutions may do. tf32 holds half precision exactly."""
+    """Products over features are as precise as convolutions; tf32 holds half types exactly."""
     return 'tf32' if x.dtype is not torch.float32 or torch.backends.cudnn.allow_tf32 else 'ieee'
 
 
 def _sum_precision(x: Tensor) -> str:
-    """Of sums over pixels and cells: for float32 three tf32 products, as exact as float32's own."""
+    """Sums over pixels and cells in float32 are three tf32 products, as exact as float32."""
     return 'tf32x3' if x.dtype is torch.float32 else 'tf32'
 
 
@@ -247,8 +250,8 @@ def _tiles(width: int, size: int) -> dict[str, int]:
 class NormReduceMix(torch.autograd.Function):
     """conv1's output x to conv2's input relu(norm(x)) and spatial bias's maps on the grid.
 
-    weight is the 1x1 convolution's, (R, C, 1, 1); mixing and its bias the 1-D convolution's. The maps are
-    (B, R - taps + 1, S * S), float32.
+    weight belongs to the 1x1 convolution, (R, C, 1, 1), mixing and its bias to the 1-D
+    convolution. The maps are (B, R - taps + 1, S * S), float32.
     """
 
     @staticmethod
@@ -351,9 +354,10 @@ class NormReduceMix(torch.autograd.Function):
 
 
 class Widen(torch.autograd.Function):
-    """conv2's output y, (B, C, H, W), and maps on the grid to conv3's input, (B, wide, H, W), channels last.
+    """conv2's output y, (B, C, H, W), and maps on the grid to conv3's input, (B, wide, H, W).
 
-    That is relu(norm(cat(y, up(maps)))) with zeros behind; gamma and beta are the whole norm's.
+    That is relu(norm(cat(y, up(maps)))) followed by zeros, channels last; gamma and beta belong to
+    the whole norm.
     """
 
     @staticmethod
@@ -381,7 +385,8 @@ class Widen(torch.autograd.Function):
         launch(
             widen_kernel, (_cdiv(batch * area, 32),), y, stats, maps, map_stats, buf,
             batch * area, height, width, size, C=channels, WIDE=wide, MAPS=num_maps,
-            SCALED=True, BLOCK_M=32, BLOCK_C=_power(channels, most=64), BLOCK_E=_power(wide - channels),
+            SCALED=True, BLOCK_M=32, BLOCK_C=_power(channels, most=64),
+            BLOCK_E=_power(wide - channels),
         )  # fmt: skip
         ctx.save_for_backward(y, buf, maps, stats, map_stats)
         ctx.settings = size, norm.held, map_norm.held
@@ -421,7 +426,7 @@ class Widen(torch.autograd.Function):
 
 
 def is_supported(norm: nn.Module | None) -> bool:
-    """Whether a norm's work can be done here."""
+    """Tell whether the kernels can run this norm."""
     return (
         type(norm) is nn.BatchNorm2d
         and norm.affine

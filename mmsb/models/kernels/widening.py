@@ -1,4 +1,4 @@
-"""Triton kernel that makes conv3's input: conv2's output and the maps, normalised, ReLU, side by side."""
+"""Triton kernel for conv3's input: conv2's output beside the maps, both normalised, with ReLU."""
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ from .norms import relu
 
 @triton.jit
 def _source(p, pixels, size):
-    """Bilinear, align_corners=False: the cells before and after a pixel, and how far between them."""
+    """Return the cells before and after a pixel, and its place between them (bilinear)."""
     at = tl.maximum((p + 0.5) * (size / pixels) - 0.5, 0.0)
     low = tl.minimum(at.to(tl.int32), size - 1)
     return low, tl.minimum(low + 1, size - 1), at - low
@@ -20,10 +20,10 @@ def widen_kernel(
     C: tl.constexpr, WIDE: tl.constexpr, MAPS: tl.constexpr, SCALED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_E: tl.constexpr,
 ):  # fmt: skip
-    """buf (pixels, WIDE) = relu of scale y + shift, of up(scale M + shift), then zeros.
+    """Write buf (pixels, WIDE): relu(scale y + shift), relu(up(scale M + shift)), then zeros.
 
-    y (pixels, C), maps (B, MAPS, size * size); WIDE - C is BLOCK_E at most. Not SCALED, norms have been
-    folded: stats is the features' shift alone, map_stats is nothing.
+    y (pixels, C), maps (B, MAPS, size * size); WIDE - C is at most BLOCK_E. Without SCALED the
+    norms have been folded: stats is the features' shift alone, map_stats is not read.
     """
     p = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     ok = p < pixels

@@ -1,1 +1,1 @@
-"""The folder that ``mmsb.ops.install`` adds to mmcv's path: each module here is seen in mmcv."""
+"""Folder that ``mmsb.ops.install`` adds to mmcv's path: its modules import as ``mmcv.NAME``."""

@@ -1,9 +1,10 @@
 """``mmcv._ext`` without a compiler: mmcv's operators on torchvision's kernels and plain torch.
 
-Names, arguments (keywords included) and results written in place are those that mmcv's Python
-side calls. Everything runs on CPU and CUDA, in float32 and float64; half precision is computed in
-float32. Where torchvision's operator means something else than mmcv's (RoI pooling, focal loss),
-mmcv's meaning is kept. mmcv has no position-sensitive RoI operator, so none is served.
+Functions have the names, arguments (keywords included) and in-place outputs that mmcv's Python
+code expects. They run on CPU and CUDA, in float32 and float64; half precision is computed in
+float32. Where torchvision defines an operator differently (RoI pooling, focal loss), mmcv's
+definition is used. mmcv has no position-sensitive RoI operator, so there is none here.
+It is one long file because mmcv imports one module.
 """
 
 import torch
@@ -17,7 +18,7 @@ _FLT_MIN = torch.finfo(torch.float32).tiny
 
 
 def __getattr__(name: str):
-    """Any other operator exists, as mmcv asks at import, and says when called what it needs."""
+    """Return a stub for any other operator: mmcv needs it at import; a call raises an error."""
     if name.startswith('_'):
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
@@ -46,7 +47,7 @@ def get_compiling_cuda_version() -> str:
 
 
 def _full(*tensors: Tensor) -> list[Tensor]:
-    """At least float32, which every kernel takes."""
+    """Convert tensors below float32 to float32, which every kernel supports."""
     return [t.to(torch.promote_types(t.dtype, torch.float32)) for t in tensors]
 
 
@@ -54,7 +55,7 @@ def _full(*tensors: Tensor) -> list[Tensor]:
 
 
 def _intersection_areas(boxes1: Tensor, boxes2: Tensor, offset: int) -> tuple[Tensor, ...]:
-    """Intersection and both areas of boxes (..., 4), broadcast; sides are x2 - x1 + offset."""
+    """Areas of intersection and of both boxes (..., 4), broadcast; sides are x2 - x1 + offset."""
     start = torch.maximum(boxes1[..., :2], boxes2[..., :2])
     end = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
     sides = (
@@ -76,7 +77,7 @@ def bbox_overlaps(bboxes1, bboxes2, ious, mode, aligned, offset) -> None:
     Args:
         bboxes1 (Tensor): Boxes (M, 4).
         bboxes2 (Tensor): Boxes (N, 4).
-        ious (Tensor): Written: (M, N), or (M,) where ``aligned``.
+        ious (Tensor): Output, (M, N), or (M,) if ``aligned``.
     """
     bboxes1, bboxes2 = _full(bboxes1, bboxes2)
     if not aligned:
@@ -87,7 +88,7 @@ def bbox_overlaps(bboxes1, bboxes2, ious, mode, aligned, offset) -> None:
 
 
 def nms(boxes, scores, iou_threshold, offset) -> Tensor:
-    """Indices of the kept ones of ``boxes`` (N, 4), by falling score."""
+    """Return the indices of the ``boxes`` (N, 4) that NMS keeps, by descending score."""
     boxes, scores = _full(boxes, scores)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
@@ -105,7 +106,7 @@ def softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method, offset
     Args:
         boxes (Tensor): (N, 4).
         scores (Tensor): (N,).
-        dets (Tensor): Written: the first K rows of (N, 5) are the kept boxes and new scores.
+        dets (Tensor): Output, (N, 5): its first K rows are the kept boxes and new scores.
 
     Returns:
         Tensor: Indices of the K kept boxes, in order of selection.
@@ -126,8 +127,8 @@ def softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method, offset
             overlapping = 1 - iou if method == 1 else torch.zeros_like(iou)
             decay = torch.where(iou >= iou_threshold, overlapping, 1)
         rows[rest, 4] *= decay
-        # mmcv fills the place of a discarded box with the last one; the order of the others
-        # decides between equal scores.
+        # mmcv overwrites a discarded box with the last one; the resulting order decides between
+        # equal scores.
         keep = ~(rows[rest, 4] < min_score)
         kept = int(keep.sum())
         order = torch.arange(len(keep), device=keep.device)
@@ -140,7 +141,7 @@ def softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method, offset
 
 
 def nms_match(dets, iou_threshold) -> list[list[int]]:
-    """Groups of indices: a kept box of ``dets`` (N, 5), then those it suppresses, by score."""
+    """Return groups of indices: a kept box of ``dets`` (N, 5), then the boxes it suppresses."""
     (dets,) = _full(dets)
     left = dets[:, 4].argsort(descending=True)
     groups = []
@@ -208,13 +209,13 @@ def roi_pool_forward(
 ) -> None:
     """RoI max pooling with mmcv's bins.
 
-    A RoI ends at (x2 + 1) * scale and isn't rounded; torchvision rounds it, so that its forward
-    can't be used.
+    A RoI ends at (x2 + 1) * scale and isn't rounded. torchvision rounds it, so its forward can't
+    be used.
 
     Args:
         input (Tensor): (B, C, H, W).
-        output (Tensor): Written: (K, C, pooled_height, pooled_width), 0 where a bin is empty.
-        argmax (Tensor): Written, of the same shape: y * W + x, -1 where a bin is empty.
+        output (Tensor): Output, (K, C, pooled_height, pooled_width); 0 where a bin is empty.
+        argmax (Tensor): Output, same shape: y * W + x; -1 where a bin is empty.
     """
     (input,) = _full(input)
     rois = rois.to(input.dtype)
@@ -222,7 +223,7 @@ def roi_pool_forward(
     ends = (rois[:, 3:] + 1) * spatial_scale
 
     def bins(start, end, count, size):
-        """The cells of each bin, bool (count, size)."""
+        """Return which cells belong to each bin, bool (count, size)."""
         edges = torch.arange(count + 1, device=input.device) * ((end - start) / count) + start
         cell = torch.arange(size, device=input.device)
         inside = (cell >= edges[:-1, None].floor()) & (cell < edges[1:, None].ceil())
@@ -251,12 +252,12 @@ def roi_pool_backward(
 
 
 # Convolutions. Offsets are (B, 2 * groups * kH * kW, outH, outW) with y before x, and masks
-# (B, groups * kH * kW, outH, outW), in both libraries. torchvision has no use for mmcv's buffers
-# (columns, ones) and im2col_step.
+# (B, groups * kH * kW, outH, outW), in both libraries. mmcv's buffers (columns, ones) and
+# im2col_step are not used.
 
 
 def _deform_conv(backward, input, weight, offset, mask, bias, geometry) -> Tensor | tuple:
-    """torchvision's kernel, or its gradients with the output's gradient ``backward``.
+    """Run torchvision's kernel, or its backward if ``backward``, the output's gradient, is given.
 
     Returns:
         Tensor | tuple: The output, or the gradients of input, weight, offset, mask and bias.
@@ -413,24 +414,24 @@ def modulated_deform_conv_backward(
 def masked_im2col_forward(
     im, mask_h_idx, mask_w_idx, col, kernel_h, kernel_w, pad_h, pad_w
 ) -> None:
-    """Patches of ``im`` (1, C, H, W) at M positions into ``col`` (C * kernel_h * kernel_w, M)."""
+    """Copy the patches of ``im`` (1, C, H, W) at M positions to ``col`` (C * kH * kW, M)."""
     patches = F.unfold(im, (kernel_h, kernel_w), padding=(pad_h, pad_w))[0]
     out_w = im.shape[3] + 2 * pad_w - kernel_w + 1
     col.copy_(patches[:, mask_h_idx * out_w + mask_w_idx])
 
 
 def masked_col2im_forward(col, mask_h_idx, mask_w_idx, im, height, width, channels) -> None:
-    """Columns ``col`` (C, M) into their positions in ``im`` (1, C, H, W)."""
+    """Copy columns ``col`` (C, M) to their positions in ``im`` (1, C, H, W)."""
     im[0, :, mask_h_idx, mask_w_idx] = col
 
 
-# Focal losses. target is (N,) of labels; weight is (C,), or empty for none.
+# Focal losses. target holds labels, (N,); weight is (C,), or empty for no weights.
 
 
 def _sigmoid_focal(input, target, weight, output, of_target, of_others) -> None:
     """Write ``of_target(p)`` in the column of each row's label and ``of_others(p)`` elsewhere.
 
-    A label outside [0, C) is background, whose row has no such column.
+    A label outside [0, C) is background: its row has no target column.
     """
     p = _full(input)[0].sigmoid()
     value = of_others(p)
@@ -447,7 +448,7 @@ def _log(p: Tensor) -> Tensor:
 
 
 def sigmoid_focal_loss_forward(input, target, weight, output, gamma, alpha) -> None:
-    """Sigmoid focal loss of logits (N, C) into ``output`` (N, C)."""
+    """Write the sigmoid focal loss of logits (N, C) to ``output`` (N, C)."""
     _sigmoid_focal(
         input,
         target,
@@ -459,7 +460,7 @@ def sigmoid_focal_loss_forward(input, target, weight, output, gamma, alpha) -> N
 
 
 def sigmoid_focal_loss_backward(input, target, weight, grad_input, gamma, alpha) -> None:
-    """Derivative of each element of the loss by its logit into ``grad_input`` (N, C)."""
+    """Write the derivative of each loss element by its logit to ``grad_input`` (N, C)."""
     _sigmoid_focal(
         input,
         target,
@@ -471,7 +472,7 @@ def sigmoid_focal_loss_backward(input, target, weight, grad_input, gamma, alpha)
 
 
 def _softmax_focal(softmax, target, weight, of_target) -> Tensor:
-    """``of_target(p)`` of each row's label, weighted; 0 where the label is negative."""
+    """Return the weighted ``of_target(p)`` of each row's label; 0 if the label is negative."""
     label = target.clamp(min=0)
     value = of_target(softmax.gather(1, label[:, None]).squeeze(1))
     if weight.numel():
@@ -480,14 +481,14 @@ def _softmax_focal(softmax, target, weight, of_target) -> Tensor:
 
 
 def softmax_focal_loss_forward(input, target, weight, output, gamma, alpha) -> None:
-    """Softmax focal loss of probabilities (N, C) into ``output`` (N,)."""
+    """Write the softmax focal loss of probabilities (N, C) to ``output`` (N,)."""
     (softmax,) = _full(input)
     loss = _softmax_focal(softmax, target, weight, lambda p: -alpha * (1 - p) ** gamma * _log(p))
     output.copy_(loss)
 
 
 def softmax_focal_loss_backward(input, target, weight, buff, grad_input, gamma, alpha) -> None:
-    """Derivative of each row's loss by its logits into ``grad_input`` (N, C)."""
+    """Write the derivative of each row's loss by its logits to ``grad_input`` (N, C)."""
     (softmax,) = _full(input)
     factor = _softmax_focal(
         softmax,

@@ -1,4 +1,4 @@
-"""Two drawn tasks of dense labelling that only long-range context solves."""
+"""Two synthetic dense-labelling tasks that need long-range context."""
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -8,14 +8,14 @@ from mmsb.utils.errors import UserError
 
 TASKS = ('any', 'row')
 CELL = 8  # pixels; a cell holds one object or key
-CELLS = 8  # a side
+CELLS = 8  # per side
 IMAGE_SIZE = CELL * CELLS
 NUM_OBJECTS = 12
-CLASSES = ('red', 'green', 'blue')  # of objects and keys; an object's label is one of them too
+CLASSES = ('red', 'green', 'blue')  # colours of objects and keys, and labels of objects
 PALETTE = ((214, 64, 52), (60, 168, 76), (56, 96, 208))
-IGNORED = 255  # the label of what is no object
-CHANCE = 100 / 3  # accuracy in percent of who does not know the keys
-# and, on 'row', of who knows which keys there are but not where: the most frequent is the best bet
+IGNORED = 255  # the label of background and keys
+CHANCE = 100 / 3  # best accuracy in percent without knowing the keys
+# best accuracy on 'row' with the keys known but not their places: guess the most frequent key
 POOLED = 100 * 48 / 81
 
 
@@ -23,30 +23,30 @@ POOLED = 100 * 48 / 81
 class LongRange(BaseDataset):
     """Objects whose class depends on the colour of a striped key far away.
 
-    The objects are discs and squares of three colours, numbered 0, 1, 2; a key is a striped square
-    of one of the colours. An object's label is (own colour + colour of its key) mod 3:
+    Objects are discs and squares in three colours, numbered 0, 1, 2; a key is a striped square in
+    one of these colours. An object's label is (own colour + colour of its key) mod 3:
 
-    - task 'any': one key in a random corner is every object's. Whatever knows the whole image
-      solves it, also one pooled vector.
-    - task 'row': four keys stand at the left edge, one for each quarter of the rows; an object's
-      key is that of its rows. Knowing which keys there are is not enough: it takes *where*.
+    - task 'any': one key in a random corner is the key of every object. Any global context solves
+      it, even one pooled vector.
+    - task 'row': four keys are at the left edge, one per quarter of the rows; an object's key is
+      the one in its rows. Knowing which keys there are is not enough: *where* matters.
 
-    Between an object and any key lie at least 8 pixels, so that a network whose receptive
-    field has a radius below 8 cannot do better than chance, one in three. Background and keys
-    are not labelled (255). An image is drawn when it is asked for, from the seed and its index.
+    Objects and keys are at least 8 pixels apart, so a network whose receptive field has a radius
+    below 8 cannot do better than chance, one in three. Background and keys have the label 255,
+    which is ignored. Each image is rendered on access, from the seed and its index.
 
-    The pipeline gets ``img`` (uint8, RGB, (64, 64, 3)), ``gt_seg_map`` (uint8, (64, 64)) and
-    ``key_distance`` (float32, (64, 64)): on the objects the distance in pixels from the object's
-    centre to that of its key, elsewhere 0.
+    The pipeline receives ``img`` (uint8, RGB, (64, 64, 3)), ``gt_seg_map`` (uint8, (64, 64)) and
+    ``key_distance`` (float32, (64, 64)): on objects the distance in pixels from the object's
+    centre to the centre of its key, elsewhere 0.
 
     Args:
         task (str): 'any' or 'row'.
         num_images (int): Number of images.
-        seed (int): Another seed, other images. Defaults to 0.
-        **kwargs: mmengine's ``BaseDataset``'s: ``pipeline``, ``test_mode``, ``lazy_init``, ...
+        seed (int): Seed for the images; use different ones for training and test. Defaults to 0.
+        **kwargs: Arguments of mmengine's ``BaseDataset``: ``pipeline``, ``test_mode``, ...
 
     Raises:
-        UserError: There is no such task, or ``num_images`` is below 1.
+        UserError: The task is unknown, or ``num_images`` is below 1.
 
     Example:
         >>> from mmsb.studies.longrange.dataset import LongRange
@@ -70,7 +70,7 @@ class LongRange(BaseDataset):
         return [dict(img_id=index) for index in range(self.num_images)]
 
     def prepare_data(self, idx: int) -> dict:
-        """Draws an image and sends it through the pipeline."""
+        """Render an image and run the pipeline on it."""
         results = self.get_data_info(idx)
         rng = np.random.default_rng([self.seed, TASKS.index(self.task), results['img_id']])
         image, labels, distance = draw_scene(self.task, rng)
@@ -89,14 +89,14 @@ class LongRange(BaseDataset):
 
 
 def draw_scene(task: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One image of a task.
+    """Render one image of a task.
 
     Args:
         task: 'any' or 'row'.
-        rng: Where the random numbers come from.
+        rng: The random number generator.
 
     Returns:
-        The image, the labels and the distances to the key, as :class:`LongRange` gives them.
+        The image, the labels and the distances to the key; see :class:`LongRange`.
     """
     image = np.repeat(rng.integers(96, 160, (IMAGE_SIZE, IMAGE_SIZE, 1), np.uint8), 3, axis=2)
     labels = np.full(image.shape[:2], IGNORED, np.uint8)
@@ -122,7 +122,7 @@ def draw_scene(task: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 
 def _keys(task: str, rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """Top, left and colour of each key; each serves an equal share of the rows."""
+    """Return top, left and colour of each key; each belongs to an equal share of the rows."""
     if task == 'any':
         y, x = (IMAGE_SIZE - CELL) * rng.integers(0, 2, 2)
         return [(y, x, rng.integers(3))]
@@ -131,7 +131,7 @@ def _keys(task: str, rng: np.random.Generator) -> list[tuple[int, int, int]]:
 
 
 def _free_cells(task: str) -> np.ndarray:
-    """Rows and columns of the cells for objects: a cell or more away from every key's place."""
+    """Return rows and columns of the cells for objects: a cell or more away from any key."""
     free = np.ones((CELLS, CELLS), bool)
     if task == 'any':
         for rows in (slice(2), slice(-2, None)):

@@ -1,4 +1,4 @@
-"""Accuracy of dense labelling against how far away what decides it is."""
+"""Pixel accuracy binned by the distance to the key that determines the label."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ from mmsb.studies.longrange.dataset import IGNORED
 
 @METRICS.register_module()
 class DistanceAccuracy(BaseMetric):
-    """Pixel accuracy in percent, of all labelled pixels and by the distance to the key.
+    """Pixel accuracy in percent, over all labelled pixels and per distance to the key.
 
-    For :class:`mmsb.studies.longrange.dataset.LongRange` under mmseg; the data samples carry
-    ``key_distance``. ``accuracy`` is of all pixels, ``16-24px`` of those whose object is 16
-    pixels or more and less than 24 from its key; a range without pixels is left out.
+    For :class:`mmsb.studies.longrange.dataset.LongRange` with mmseg; the data samples carry
+    ``key_distance``. ``accuracy`` is over all pixels, ``16-24px`` over those whose object is at
+    least 16 and less than 24 pixels from its key; a bin without pixels is left out.
 
     Args:
-        bin_width (int): Width of the ranges in pixels. Defaults to 8.
-        collect_device (str): As in mmengine's ``BaseMetric``. Defaults to 'cpu'.
-        prefix (str, optional): As there. Defaults to None.
+        bin_width (int): Width of the distance bins in pixels. Defaults to 8.
+        collect_device (str): See mmengine's ``BaseMetric``. Defaults to 'cpu'.
+        prefix (str, optional): See mmengine's ``BaseMetric``. Defaults to None.
     """
 
     def __init__(self, bin_width: int = 8, collect_device: str = 'cpu', prefix: str | None = None):
@@ -28,7 +28,7 @@ class DistanceAccuracy(BaseMetric):
         self.bin_width = bin_width
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Counts a batch's labelled pixels, and those labelled right, in each range."""
+        """Count a batch's labelled pixels and correct pixels per bin."""
         for sample in data_samples:
             truth = sample['gt_sem_seg']['data'][0].cpu().numpy()
             predicted = sample['pred_sem_seg']['data'][0].cpu().numpy()
@@ -38,7 +38,7 @@ class DistanceAccuracy(BaseMetric):
             self.results.append((np.bincount(ranges), np.bincount(ranges, right)))
 
     def compute_metrics(self, results: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-        """Accuracies in percent, of all pixels first."""
+        """Return accuracies in percent, first over all pixels."""
         counts = np.zeros((2, max(len(pixels) for pixels, _ in results)))
         for image in results:
             for total, of_image in zip(counts, image, strict=True):

@@ -1,4 +1,4 @@
-"""A page on the long-range tasks: who solves them, over which distance, at what cost."""
+"""A page on the long-range tasks: which networks solve them, at which distance and cost."""
 
 import json
 import os
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 
-from mmsb.analysis.reports.page import as_html, as_markdown, as_text, mean_and_spread
+from mmsb.analysis.charts import new_figure, save_figure, style_axes
+from mmsb.analysis.reports.page import as_text, mean_and_spread, write_page
 from mmsb.engine.config import read_model_config
 from mmsb.engine.seeds import read_run
 from mmsb.engine.training_log import read_log
@@ -26,7 +26,7 @@ from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 
 CONFIG = re.compile(r'fcn_(?P<network>.+)_\d+_longrange-(?P<task>any|row)')
-# the compared networks as configs name them: title and colour; others are ablations
+# names of the compared networks in configs -> title, colour; other networks are ablations
 NETWORKS = dict(
     r14=('plain', '#7f7f7f'),
     se_r14=('SE', '#8c564b'),
@@ -35,14 +35,14 @@ NETWORKS = dict(
     bat_r14=('BAT', '#d95f02'),
     sb_r14=('SB', '#1f77b4'),
 )
-# what is ablated, as in the paper's tables: the networks, in the order of the rows
+# ablations as in the paper's tables -> networks, in the order of the rows
 ABLATIONS = dict(
     Grid=['r14', 'sb_r14-size2', 'sb_r14-size4', 'sb_r14-size6', 'sb_r14', 'sb_r14-size16'],
     Maps=['r14', 'sb_r14-bias1', 'sb_r14-bias2', 'sb_r14', *(f'sb_r14-bias{n}' for n in (4, 5, 6))],
     Components=['sb_r14', 'sb_r14-add', 'sb_r14-maxpool', 'sb_r14-pool-only'],
     Stages=['r11', *(f'sb_r11-{stages}' for stages in ('s1', 's2', 's3', 's12', 's123'))],
 )
-SOLVED = 99  # percent of the pixels, in training, where no image is seen twice
+SOLVED = 99  # training accuracy in percent; no image is seen twice
 Runs = dict[str, dict[str, list[tuple[Path, dict]]]]  # network, task: folders and records
 
 
@@ -51,21 +51,20 @@ def write_longrange_report(
     out_dir: str | os.PathLike | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Path:
-    """Writes ``report.html``, ``report.md``, ``results.json`` and their pictures.
+    """Write ``report.html``, ``report.md``, ``results.json`` and their pictures.
 
     Args:
-        work_dir: What ``tools/train_seeds.py`` made of configs of ``configs/longrange``: folders
-            ``CONFIG/seed_N``. Runs that are not finished are left out.
-        out_dir: Folder to write into, made if it is not there. Defaults to None, ``report`` in
-            ``work_dir``.
-        log: Called with the tables.
+        work_dir: The work directory of ``tools/train_seeds.py`` with runs of ``configs/longrange``,
+            ``CONFIG/seed_N``. Unfinished runs are left out.
+        out_dir: Folder to write to; created if missing. Defaults to None: ``work_dir/report``.
+        log: Called with each table as text. Defaults to None.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        UserError: ``work_dir`` holds no finished run of these configs, or one of its files is
-            missing or damaged.
+        UserError: ``work_dir`` has no finished run of these configs, or a file in it is missing or
+            damaged.
     """
     work_dir = Path(work_dir)
     out = Path(out_dir) if out_dir else work_dir / 'report'
@@ -86,12 +85,12 @@ def write_longrange_report(
         ('h1', 'Long-range tasks'),
         (
             'p',
-            'Pixel accuracy in percent on images not trained on, mean ± standard deviation over '
-            f'the seeds, their number in parentheses. Chance is {CHANCE:.1f}; who knows which keys '
-            f"there are, but not where, reaches at most 100 on 'any' and {POOLED:.1f} on 'row'. "
-            f"'{SOLVED} % after' counts the iterations until the log has {SOLVED} % in training, "
-            'over the seeds that came there: no image is seen twice, so these are new ones too. '
-            f'Trained on {devices}; seconds an iteration are the median of the logs.',
+            'Pixel accuracy in percent on validation images, mean ± standard deviation over the '
+            f'seeds, whose number is in parentheses. Chance is {CHANCE:.1f}; a network that knows '
+            f"the keys, not their places, reaches at most 100 on 'any' and {POOLED:.1f} on 'row'. "
+            f"'{SOLVED} % after' is the iteration at which the logged training accuracy reaches "
+            f'{SOLVED} %, over the seeds that reach it; no training image is seen twice. '
+            f'Trained on {devices}; seconds per iteration are medians over the logs.',
         ),
     ]
     for title, found in tables.items():
@@ -101,24 +100,19 @@ def write_longrange_report(
             if log:
                 log(f'{title}\n{as_text(head, rows)}\n')
     if compared:
-        with replacing(out / 'distance.png') as part:
-            _draw_distances(compared).savefig(part, format='png')
-        with replacing(out / 'scenes.png') as part:
-            draw_scenes(compared).savefig(part, format='png')
+        save_figure(_draw_distances(compared), out / 'distance.png')
+        save_figure(draw_scenes(compared), out / 'scenes.png')
         blocks += [
             ('h2', 'Accuracy against the distance between object and key'),
             ('img', 'distance.png', 'accuracy against distance'),
-            ('h2', 'What they see'),
+            ('h2', 'Images and predictions'),
             ('img', 'scenes.png', 'image, truth and predictions'),
         ]
-    for name, page in (('report.md', as_markdown(blocks)), ('report.html', as_html(blocks))):
-        with replacing(out / name) as part:
-            part.write_text(page, encoding='utf-8')
-    return out / 'report.html'
+    return write_page(out, blocks)
 
 
 def _finished(work_dir: Path) -> Runs:
-    """Runs by network, in `NETWORKS`' order and then by name, and by task."""
+    """Return the finished runs by network (in the order of `NETWORKS`, then by name) and task."""
     runs = {}
     for path in sorted(work_dir.glob('*/seed_*/run.json')):
         config = CONFIG.fullmatch(path.parents[1].name)
@@ -139,7 +133,7 @@ def _finished(work_dir: Path) -> Runs:
 
 
 def _ablations(runs: Runs) -> dict[str, Runs]:
-    """The runs of each of `ABLATIONS`, and those of none; what nobody varied is left out."""
+    """Return the runs for each of `ABLATIONS`, and the other runs; leave out empty tables."""
     known = [network for networks in ABLATIONS.values() for network in networks]
     others = [network for network in runs if network not in (*known, *NETWORKS)]
     tables = {}
@@ -156,7 +150,7 @@ def _ablations(runs: Runs) -> dict[str, Runs]:
 
 
 def _solved_at(folder: Path) -> int | None:
-    """The first logged iteration with `SOLVED` percent in training."""
+    """Return the first logged iteration with a training accuracy of `SOLVED` percent."""
     lines = read_log(folder).train
     return next((line['step'] for line in lines if line.get('decode.acc_seg', 0) >= SOLVED), None)
 
@@ -183,26 +177,25 @@ def _table(runs: Runs) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(values: list[float], digits: int) -> str:
-    """Mean ± standard deviation over the seeds, and their number."""
+    """Format mean ± standard deviation over the seeds, and their number."""
     return mean_and_spread(values, digits) + (f' ({len(values)})' if values else '')
 
 
 def _load(folder: Path) -> tuple[Config, torch.nn.Module]:
-    """The config and the model of a finished run."""
+    """Load the config and the model of a finished run."""
     cfg = read_model_config(str(folder / f'{folder.parent.name}.py'))
     try:
         checkpoint = (folder / 'last_checkpoint').read_text(encoding='utf-8').strip()
     except OSError as error:
-        raise UserError(f'{folder} lacks a file of its training ({error})') from error
-    # by its name: the folder may have been moved
+        raise UserError(f'{folder} lacks a file from training ({error}): restore it') from error
+    # only the name is used, as the folder may have been moved
     checkpoint = folder / Path(checkpoint).name
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         return cfg, load_model(cfg, str(checkpoint))[0]
 
 
 def _draw_distances(runs: Runs) -> Figure:
-    figure = Figure(figsize=(11, 3.8), dpi=100, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((11, 3.8))
     for axes, task in zip(figure.subplots(1, 2, sharey=True), TASKS, strict=True):
         for bound in (CHANCE, POOLED) if task == 'row' else (CHANCE,):
             axes.axhline(bound, color='#bbbbbb', lw=1, ls='--')
@@ -210,7 +203,7 @@ def _draw_distances(runs: Runs) -> Figure:
             found = [record['last'] for _, record in tasks.get(task, [])]
             if not found:
                 continue
-            width = 0.5 + len(runs) - n  # those that are the same are seen behind each other
+            width = 0.5 + len(runs) - n  # equal lines stay visible behind each other
             title, colour = NETWORKS[network]
             ranges = [name for name in found[0] if name.endswith('px')]
             centres = [np.mean([int(n) for n in r.removesuffix('px').split('-')]) for r in ranges]
@@ -220,20 +213,17 @@ def _draw_distances(runs: Runs) -> Figure:
         axes.set(
             title=f"task '{task}'", xlabel='distance from object to key (pixels)', ylim=(0, 104)
         )
-        axes.grid(color='#dddddd', lw=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[['top', 'right']].set_visible(False)
+        style_axes(axes)
     figure.axes[0].set_ylabel('pixel accuracy (%)')
     figure.axes[1].legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def draw_scenes(runs: Runs, per_task: int = 2) -> Figure:
-    """Validation images, their truth, and what each network (its first seed) makes of them."""
+    """Draw validation images, their labels and each network's predictions (first seed)."""
     tasks = [task for task in TASKS if any(task in found for found in runs.values())]
     shape = len(tasks) * per_task, 2 + len(runs)
-    figure = Figure(figsize=(1.55 * shape[1], 1.68 * shape[0]), dpi=100, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((1.55 * shape[1], 1.68 * shape[0]))
     grid = figure.subplots(*shape, squeeze=False)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
@@ -260,7 +250,7 @@ def draw_scenes(runs: Runs, per_task: int = 2) -> Figure:
 
 @torch.no_grad()
 def _predict(folder: Path, number: int) -> Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The first validation images, their labels and the predicted ones."""
+    """Return the first validation images, their labels and the predicted labels."""
     cfg, model = _load(folder)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         dataset = DATASETS.build(deepcopy(cfg.val_dataloader.dataset))
@@ -277,7 +267,7 @@ def _predict(folder: Path, number: int) -> Sequence[tuple[np.ndarray, np.ndarray
 
 
 def _coloured(image: np.ndarray, truth: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Objects in their labels' colours; the rest pale, keys a little stronger."""
+    """Colour objects by label; the rest is pale, keys a little stronger."""
     pale = (255 - (255 - image.astype(int)) // 6).astype(np.uint8)
     objects = truth != IGNORED
     pale[objects] = np.array(PALETTE, np.uint8)[labels[objects]]

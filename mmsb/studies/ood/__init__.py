@@ -1,1 +1,1 @@
-"""Out-of-distribution benchmark of Table 8: model-vs-human's data sets and metrics."""
+"""The out-of-distribution benchmark in the paper's Table 11, model-vs-human: data and metrics."""

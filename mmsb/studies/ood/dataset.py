@@ -15,7 +15,7 @@ from mmsb.studies.ood.scores import CATEGORIES, DATASETS
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import find_images
 
-BY_CATEGORY = ('edge', 'silhouette', 'cue-conflict')  # a folder for each category, no sessions
+BY_CATEGORY = ('edge', 'silhouette', 'cue-conflict')  # one folder per category, no sessions
 LAYOUT = (
     'sketch/dnn/session-1/0001_ske_dnn_0_dog_00_NAME.png and so on, but '
     f'{", ".join(BY_CATEGORY)} as edge/dog/dog1.png'
@@ -24,35 +24,35 @@ LAYOUT = (
 
 @REGISTRY.register_module()
 class OODDataset(BaseDataset):
-    """The images of model-vs-human's data sets, of those that are there one after the other.
+    """The images of all model-vs-human data sets that are present.
 
-    Below ``data_root`` the layout is that of a checkout of model-vs-human:
-    ``datasets/sketch/dnn/session-1/0001_ske_dnn_0_dog_00_NAME.png``, the name of which says the
-    condition (the fourth part) and the category, and ``datasets/edge/dog/dog1.png`` (silhouette
-    and cue-conflict likewise). Data sets that are not there are named in a warning.
+    ``data_root`` has the layout of a model-vs-human checkout:
+    ``datasets/sketch/dnn/session-1/0001_ske_dnn_0_dog_00_NAME.png``, a name that contains the
+    condition (fourth part) and the category (fifth), and ``datasets/edge/dog/dog1.png`` (also for
+    silhouette and cue-conflict). A warning names missing data sets.
 
     Args:
-        **kwargs: mmengine's arguments: ``data_root``, ``pipeline``, ... The pipeline has
-            ``img_path`` (str) and ``ood`` (dict: dataset, session, trial, condition, category) to
-            begin with; :class:`mmsb.studies.ood.metric.OODMetric` reads both, and before a test
-            ``metainfo['images']``, data set -> rows of condition, file name and category.
+        **kwargs: Arguments of mmengine's ``BaseDataset``: ``data_root``, ``pipeline``, ... The
+            pipeline receives ``img_path`` (str) and ``ood`` (dict: dataset, session, trial,
+            condition, category). :class:`mmsb.studies.ood.metric.OODMetric` reads both, and before
+            a test ``metainfo['images']``: data set -> rows of condition, file name and category.
 
     Raises:
-        UserError: None of the data sets is there, or one is in another layout.
+        UserError: No data set is present, or one has another layout.
     """
 
     def load_data_list(self) -> list[dict]:
-        """Lists the images, sorted by name in each session, as the benchmark counts its trials."""
+        """List the images, sorted by name in each session, as the benchmark numbers its trials."""
         root = Path(self.data_root) / 'datasets'
         names = [name for name in DATASETS if (root / name).is_dir()]
         if not names:
             raise UserError(
                 f"{root} holds none of model-vs-human's {len(DATASETS)} data sets: put their "
-                f'folders there ({LAYOUT}), or say where datasets/ is, MMSB_OOD_ROOT=PATH'
+                f'folders there ({LAYOUT}), or set the folder above datasets/: MMSB_OOD_ROOT=PATH'
             )
         if missing := [name for name in DATASETS if name not in names]:
             print_log(
-                f'{len(names)} of {len(DATASETS)} data sets are in {root}; not there: '
+                f'{len(names)} of {len(DATASETS)} data sets are in {root}; missing: '
                 f'{", ".join(missing)}',
                 'current',
                 logging.WARNING,

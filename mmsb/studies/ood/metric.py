@@ -1,4 +1,4 @@
-"""The model-vs-human benchmark as a metric of mmpretrain's tests."""
+"""The model-vs-human benchmark as a metric for mmpretrain's tests."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from mmsb.utils.errors import UserError
 
 @METRICS.register_module()
 class OODMetric(BaseMetric):
-    """Compares a classifier with humans on the data sets of :class:`.dataset.OODDataset`.
+    """Comparison of a classifier with humans on the data sets of :class:`.dataset.OODDataset`.
 
-    The metrics are means over the data sets that are there (``datasets``, how many): accuracy
+    The metrics are means over the data sets that are present (``datasets`` counts them): accuracy
     difference (squared), observed and error consistency with each human, OOD accuracy; and the
     shape bias on cue-conflict.
 
     Args:
-        humans (str): Folder of the humans' responses, model-vs-human's ``raw-data``. Where it does
-            not exist the metrics that compare with humans are left out, with a warning.
-        out_dir (str | None): Folder to write the model's responses to, in the same format.
-            Defaults to None, which ``tools/test.py`` turns into ``WORK_DIR/responses``.
-        model (str): The model's name there. Defaults to 'model', which ``tools/test.py`` turns
-            into the config's name.
-        **kwargs: mmengine's arguments: ``collect_device``, ``prefix``.
+        humans (str): Folder with the humans' responses, model-vs-human's ``raw-data``. If it does
+            not exist, the metrics that compare with humans are left out, with a warning.
+        out_dir (str | None): Folder for the model's responses, in the same format. Defaults to
+            None, no files; ``tools/test.py`` sets ``WORK_DIR/responses`` instead.
+        model (str): The model's name in these files. Defaults to 'model'; ``tools/test.py`` sets
+            the config's name instead.
+        **kwargs: Arguments of mmengine's ``BaseMetric``: ``collect_device``, ``prefix``.
 
     Raises:
-        UserError: The humans' responses cannot be read, the name is a human's, or the data set's
-            images, seen before the test begins, are not those of the humans.
+        UserError: The humans' responses cannot be read, ``model`` is a human's name, or, checked
+            before the test begins, the humans saw other images than the data set has.
     """
 
     default_prefix = 'ood'
@@ -44,7 +44,7 @@ class OODMetric(BaseMetric):
         super().__init__(**kwargs)
         self.out_dir, self.model = out_dir, model.replace('_', '-')
         if self.model.startswith(HUMAN):
-            raise UserError(f'test_evaluator.model={model}: names in {HUMAN}... are humans')
+            raise UserError(f'test_evaluator.model={model}: {HUMAN}... names humans, give another')
         found = read_responses([humans]) if os.path.isdir(humans) else {}
         self.humans = {
             dataset: {name: theirs for name, theirs in observers.items() if name.startswith(HUMAN)}
@@ -60,7 +60,7 @@ class OODMetric(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, meta: dict) -> None:
-        """Compares the images with the humans', before hours are spent on them."""
+        """Check that the humans saw the same images, before the long test begins."""
         self._dataset_meta = meta
         for dataset, rows in meta.get('images', {}).items():
             conditions, images, categories = zip(*rows, strict=True)
@@ -71,11 +71,11 @@ class OODMetric(BaseMetric):
         return score(dataset, observers, [self.model])[self.model]
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Decides for a category of each image.
+        """Choose a category for each image.
 
         Args:
             data_batch: Not used.
-            data_samples: With ``pred_score``, (1000,), and what the data set says in ``ood``.
+            data_samples: Samples with ``pred_score``, (1000,), and the data set's ``ood``.
         """
         decisions = decide(torch.stack([s['pred_score'] for s in data_samples]).cpu().numpy())
         for sample, decision in zip(data_samples, decisions.tolist(), strict=True):
@@ -83,7 +83,7 @@ class OODMetric(BaseMetric):
             self.results.append(dict(sample['ood'], image=image, response=decision))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Writes the responses and compares them."""
+        """Write the responses and compare them with the humans'."""
         by_dataset = {}
         for result in results:
             by_dataset.setdefault(result['dataset'], []).append(result)

@@ -1,4 +1,4 @@
-"""The paper's Table 11 again: how models and humans answer out of ImageNet's distribution."""
+"""Reproduction of the paper's Table 11: models and humans out of ImageNet's distribution."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ PAPER = {
     'nl-resnet50-ood': ('NLNet-50', '0.086', '0.661'),
     'resnet50-ood': ('ResNet-50', '0.087', '0.657'),
 }
-"""Model -> the paper's name, accuracy difference and observed consistency, in its order. A model is
-named as its config in configs/ood."""
-PUBLISHED = ('0.087', '0.665', '0.208', '0.559')  # ResNet-50 by model-vs-human
+"""Model -> the paper's name, accuracy difference and observed consistency, in the paper's order. A
+model has the name of its config in configs/ood."""
+PUBLISHED = ('0.087', '0.665', '0.208', '0.559')  # ResNet-50, from model-vs-human
 TITLES = ('acc. diff. ↓', 'obs. cons. ↑', 'err. cons. ↑', 'OOD acc. ↑', 'shape bias')
 
 Scores = dict[str, dict[str, dict[str, float]]]  # data set -> observer -> metric
 
 
 def score_observers(folders: Iterable[str | os.PathLike]) -> Scores:
-    """Scores every model and every human on every data set.
+    """Score every model and every human on every data set.
 
     Args:
         folders: See :func:`mmsb.studies.ood.responses.read_responses`.
 
     Returns:
-        Data set -> observer -> metrics, see :func:`mmsb.studies.ood.scores.score`.
+        Data set -> observer -> metrics; see :func:`mmsb.studies.ood.scores.score`.
 
     Raises:
-        UserError: Responses cannot be read, or are of different images.
+        UserError: Responses cannot be read, or belong to different images.
     """
     return {dataset: score(dataset, found) for dataset, found in read_responses(folders).items()}
 
 
 def report(scores: Scores) -> str:
-    """Each data set's figures, then Table 11 with the paper's figures beside, as text.
+    """Format the scores per data set, then Table 11 beside the paper's figures, as text.
 
-    Humans of different data sets are different people: Table 11 has their mean alone, over the
-    humans of each data set, then over the data sets.
+    Each data set has other people, so Table 11 has only their mean: over the humans of each data
+    set, then over the data sets.
 
     Args:
-        scores: What :func:`score_observers` returns.
+        scores: The result of :func:`score_observers`.
     """
     detail = [
         [dataset, observer, *_cells(found)]
@@ -70,7 +70,7 @@ def report(scores: Scores) -> str:
         [
             as_text(['data set', 'observer', *TITLES], detail),
             '',
-            'Table 11: models and humans beside the humans (the accuracy difference is squared)',
+            'Table 11: models and humans compared with humans (accuracy difference is squared)',
             as_text(head, rows),
             *notes,
         ]
@@ -86,7 +86,7 @@ def _cells(found: dict[str, float]) -> list[str]:
 
 
 def _by_network(scores: Scores) -> Scores:
-    """Model -> data set -> metrics, and the mean of the humans as one more, the last."""
+    """Return model -> data set -> metrics, with the mean of the humans as the last model."""
     models, humans = {}, {}
     for dataset, observers in scores.items():
         people = [found for name, found in observers.items() if name.startswith(HUMAN)]
@@ -99,8 +99,8 @@ def _by_network(scores: Scores) -> Scores:
 
 
 def _missing(title: str, found: dict[str, dict[str, float]]) -> list[str]:
-    """What its averages are not over."""
+    """Return notes on data sets and humans that are missing from a model's averages."""
     absent = [dataset for dataset in DATASETS if dataset not in found]
     alone = [dataset for dataset, metrics in found.items() if METRICS[0] not in metrics]
-    lines = [f'{title}: averages without {", ".join(absent)}, which are not there'] * bool(absent)
+    lines = [f'{title}: averages without {", ".join(absent)}, which are missing'] * bool(absent)
     return lines + [f'{title}: no human to compare with in {", ".join(alone)}'] * bool(alone)

@@ -18,14 +18,14 @@ READ = ('subj', 'condition', 'imagename', 'category', 'object_response')
 
 
 def read_responses(folders: Iterable[str | os.PathLike]) -> dict[str, dict[str, Responses]]:
-    """Reads everyone's responses.
+    """Read the responses of all observers.
 
     Args:
-        folders: Folders with a folder for each data set, ``sketch/sketch_NAME_session-1.csv``.
+        folders: Folders with one folder per data set, ``sketch/sketch_NAME_session-1.csv``.
 
     Returns:
-        Data set -> observer -> responses, the data sets in the benchmark's order. The files of one
-        observer's sessions are one; '_' in names is '-'.
+        Data set -> observer -> responses, in the benchmark's order of data sets. An observer's
+        sessions are joined; '_' in names becomes '-'.
 
     Raises:
         UserError: A folder does not exist or has no such file, a file cannot be read or lacks a
@@ -58,7 +58,7 @@ def read_responses(folders: Iterable[str | os.PathLike]) -> dict[str, dict[str, 
 
 
 def _read(path: Path) -> dict[str, list[tuple[str, ...]]]:
-    """Observer -> rows of condition, image, category, response."""
+    """Read a file as observer -> rows of condition, image, category, response."""
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             head, *rows = [row for row in csv.reader(file) if row] or [[]]
@@ -70,7 +70,7 @@ def _read(path: Path) -> dict[str, list[tuple[str, ...]]]:
             f'{path} has no column {", ".join(missing)}: it must have {", ".join(COLUMNS)}'
         )
     if short := [n for n, row in enumerate(rows, 2) if len(row) != len(head)]:
-        raise UserError(f'{path}: row {short[0]} does not have {len(head)} cells, as its head has')
+        raise UserError(f'{path}: row {short[0]} must have {len(head)} cells, as its header has')
     if not rows:
         raise UserError(f'{path} holds no responses: remove it, or write it again')
     observers = {}
@@ -84,13 +84,13 @@ def _read(path: Path) -> dict[str, list[tuple[str, ...]]]:
 def write_responses(
     folder: str | os.PathLike, dataset: str, observer: str, rows: Iterable[Sequence[object]]
 ) -> None:
-    """Writes a model's responses to one data set, a file for each session.
+    """Write a model's responses to one data set, one file per session.
 
     Args:
         folder: ``FOLDER/DATASET/DATASET_OBSERVER_session-N.csv`` is written.
         dataset: One of `DATASETS`.
         observer: The model's name.
-        rows: Session, trial, response, category, condition and image of each trial.
+        rows: One row per trial: session, trial, response, category, condition and image.
 
     Raises:
         UserError: The folder cannot be written to.

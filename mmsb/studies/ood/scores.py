@@ -1,7 +1,7 @@
-"""The model-vs-human benchmark (Geirhos et al. 2021; the paper's Table 11), in numbers.
+"""Scores of the model-vs-human benchmark (Geirhos et al. 2021; the paper's Table 11).
 
-Models and humans name one of 16 categories for each image of 17 data sets that are out of
-ImageNet's distribution. What a model gets right, and wherein it errs, is compared with each human.
+Models and humans choose one of 16 categories for each image in 17 data sets outside ImageNet's
+distribution. A model's correct answers and errors are compared with those of each human.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ CONDITIONS = {
     'eidolonIII': ('2-0-10', '4-0-10', '8-0-10'),
     'uniform-noise': ('0.03', '0.05', '0.1', '0.2', '0.35'),
 }
-"""The conditions that count. Left out are undistorted images and what humans hardly recognise; all
-trials of the other data sets are one condition."""
+"""The conditions that count: not undistorted images, nor those that humans hardly recognise. In the
+other data sets all trials are one condition."""
 
 CATEGORIES = {
     'airplane': (404,),
@@ -60,9 +60,9 @@ CATEGORIES = {
     'oven': (766,),
     'truck': (555, 569, 656, 675, 717, 734, 864, 867),
 }
-"""Each category's classes among ImageNet's 1000."""
+"""Category -> its classes among ImageNet's 1000."""
 
-HUMAN = 'subject-'  # how the names of humans begin
+HUMAN = 'subject-'  # prefix of the names of humans
 
 METRICS = (
     'accuracy_difference',
@@ -74,13 +74,13 @@ METRICS = (
 
 
 class Responses(NamedTuple):
-    """What one observer, a model or a human, answered to the images of one data set.
+    """Responses of one observer, a model or a human, to the images in one data set.
 
     Attributes:
-        condition: Of each trial, (N,), strings.
-        image: The file's name, (N,).
-        category: What it shows, (N,).
-        response: What the observer named, (N,); anything but a category, such as 'na', is wrong.
+        condition: The condition of each trial, (N,), strings.
+        image: File names, (N,).
+        category: True categories, (N,).
+        response: The observer's answers, (N,); anything but a category, e.g. 'na', is wrong.
     """
 
     condition: Sequence[str]
@@ -90,14 +90,14 @@ class Responses(NamedTuple):
 
 
 def decide(scores: np.ndarray) -> np.ndarray:
-    """The category of each image: the one whose classes have the highest mean probability.
+    """Choose each image's category: the one whose classes have the highest mean probability.
 
     Args:
         scores: Softmax over ImageNet's 1000 classes, (N, 1000).
 
     Returns:
-        Categories, (N,), strings. Of equal ones the last in the alphabet, as in the benchmark,
-        whose sorting is turned around.
+        Categories, (N,), strings. A tie goes to the last in the alphabet, as in the benchmark,
+        which sorts in reverse.
 
     Raises:
         UserError: There are not 1000 classes.
@@ -105,15 +105,15 @@ def decide(scores: np.ndarray) -> np.ndarray:
     scores = np.asarray(scores, np.float64)
     if scores.shape[-1] != 1000:
         raise UserError(
-            f"the 16 categories are made of ImageNet's 1000 classes, the model knows "
-            f'{scores.shape[-1]}: give a config and a checkpoint of 1000 classes'
+            f"the 16 categories are made of ImageNet's 1000 classes, but the model has "
+            f'{scores.shape[-1]}: give a config and a checkpoint with 1000 classes'
         )
     means = [scores[:, list(classes)].mean(1) for classes in reversed(CATEGORIES.values())]
     return np.array(list(reversed(CATEGORIES)))[np.argmax(means, 0)]
 
 
 def image_id(name: str) -> str:
-    """What the name of an image says of the image, without the trial and the observer.
+    """Return the part of a file name that identifies the image, without trial and observer.
 
     Example:
         >>> image_id('0001_cl_s01_bw_boat_40_n02951358_5952.png'), image_id('0002_ske_car-9.png')
@@ -124,7 +124,7 @@ def image_id(name: str) -> str:
 
 
 def condition_key(condition: str) -> str:
-    """Conditions that are spelt differently but equal: 'true' and 'True', '3' and '3.0'."""
+    """Return one spelling for equal conditions: 'true' and 'True', '3' and '3.0'."""
     try:
         return str(float(condition))
     except ValueError:
@@ -132,21 +132,21 @@ def condition_key(condition: str) -> str:
 
 
 def observed_consistency(right: np.ndarray, others: np.ndarray) -> float:
-    """The share of trials that both get right or both get wrong.
+    """Return the share of trials that both observers get right or both get wrong.
 
     Args:
         right: Whether one observer is right, (N,), bool.
-        others: Whether another is, on the same images.
+        others: Whether the other observer is right, on the same images.
     """
     return float(np.mean(np.equal(right, others)))
 
 
 def error_consistency(right: np.ndarray, others: np.ndarray) -> float:
-    """Cohen's kappa of what both get right or wrong, -1 to 1; 1 where they agree in every trial.
+    """Return Cohen's kappa of both observers being right or wrong, -1 to 1; 1 if they always agree.
 
     Args:
         right: Whether one observer is right, (N,), bool.
-        others: Whether another is, on the same images.
+        others: Whether the other observer is right, on the same images.
     """
     observed, p, q = observed_consistency(right, others), np.mean(right), np.mean(others)
     expected = p * q + (1 - p) * (1 - q)
@@ -154,14 +154,14 @@ def error_consistency(right: np.ndarray, others: np.ndarray) -> float:
 
 
 def shape_bias(responses: Responses) -> float | None:
-    """Of the answers that name an image's shape or its texture, the share that name the shape.
+    """Return the share of shape answers among all answers that name the shape or the texture.
 
     Args:
-        responses: To cue-conflict, whose images are named as 'airplane1-bicycle2.png': an
-            airplane of bicycles. Images without conflict do not count.
+        responses: Responses to cue-conflict. Its image 'airplane1-bicycle2.png' has the shape of
+            an airplane and the texture of a bicycle. Images without conflict do not count.
 
     Returns:
-        0 to 1, or None where no answer names either.
+        0 to 1, or None if no answer names either.
     """
     shapes = textures = 0
     for image, shape, response in zip(
@@ -177,20 +177,20 @@ def shape_bias(responses: Responses) -> float | None:
 def score(
     dataset: str, observers: Mapping[str, Responses], names: Iterable[str] | None = None
 ) -> dict[str, dict[str, float]]:
-    """Figures of observers on one data set.
+    """Score observers on one data set.
 
-    Each is compared with each human, a human with the others. Consistencies and the accuracy
-    difference, which is squared, are means over the counted conditions, then over the humans; OOD
-    accuracy is over all trials of counted conditions.
+    Each observer is compared with each human, a human with the other humans. Consistencies and the
+    squared accuracy difference are means over the counted conditions, then over the humans. OOD
+    accuracy is over all trials in counted conditions.
 
     Args:
         dataset: One of `DATASETS`.
         observers: Name -> responses; the names of humans begin with `HUMAN`.
-        names: Whom to score. Defaults to None, everyone.
+        names: The observers to score. Defaults to None: all.
 
     Returns:
-        Name -> `METRICS`, without those that have no value: no human to compare with, no
-        cue-conflict.
+        Name -> `METRICS`. Metrics without a value are left out: comparisons if there is no human,
+        shape bias except on cue-conflict.
 
     Raises:
         UserError: An image was shown twice, a condition is missing, or an observer and a human
@@ -210,12 +210,12 @@ def score(
 
 
 def average(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means over data sets (or observers), each metric over those that have it."""
+    """Return means over data sets (or observers), each metric over those that have it."""
     values = {metric: [s[metric] for s in scores if metric in s] for metric in METRICS}
     return {metric: float(np.mean(found)) for metric, found in values.items() if found}
 
 
-Trials = dict[str, dict[str, bool]]  # counted condition -> image -> whether it was right
+Trials = dict[str, dict[str, bool]]  # counted condition -> image -> whether the answer was right
 
 
 def _counted(dataset: str, observer: str, responses: Responses) -> Trials:
@@ -233,18 +233,18 @@ def _counted(dataset: str, observer: str, responses: Responses) -> Trials:
     if twice:
         raise UserError(
             f'{dataset}: {observer} answered {len(twice)} images more than once ({_some(twice)}): '
-            'keep one file for each session'
+            'keep one file per session'
         )
     if empty := [condition for condition, found in trials.items() if not found]:
         raise UserError(
             f'{dataset}: {observer} has no response in condition {_some(empty)}: the data set or '
-            'its file of responses is not whole'
+            'the file of responses is incomplete; copy it again'
         )
     return trials
 
 
 def _compare(dataset: str, name: str, human: str, trials: dict[str, Trials]) -> np.ndarray:
-    """The first three of `METRICS`, mean over conditions."""
+    """Return the first three of `METRICS`, as means over conditions."""
     own, theirs = trials[name], trials[human]
     for who, has, other, lacks in ((human, theirs, name, own), (name, own, human, theirs)):
         missing = [i for key, shown in has.items() for i in sorted({*shown} - {*lacks[key]})]

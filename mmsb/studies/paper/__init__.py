@@ -1,1 +1,1 @@
-"""The paper's tables: networks, printed numbers, counts."""
+"""The paper's tables: their networks, printed figures and our counts."""

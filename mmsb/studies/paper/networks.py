@@ -1,11 +1,11 @@
 """The paper's networks, row by row of its Tables 1-10, as configs of this package's backbones."""
 
-# The five places of NL and BAT: after whole blocks 2 and 4 of stage 2, and 2, 4 and 6 of stage 3.
+# The five places for NL and BAT: after blocks 2 and 4 of stage 2, and 2, 4 and 6 of stage 3.
 _FIVE_BLOCKS = (((False, True, False, False), (1, 3)), ((False, False, True, False), (1, 3, 5)))
 
 
 def _stages(count: int, with_bias: tuple[int, ...]) -> tuple[bool, ...]:
-    """(1, 3) of 4 stages: (True, False, True, False)."""
+    """Return one flag per stage: of 4 stages, (1, 3) gives (True, False, True, False)."""
     return tuple(i in with_bias for i in range(1, count + 1))
 
 
@@ -33,7 +33,7 @@ def _after_blocks(**cfg) -> list[dict]:
 
 
 def _gather_excite() -> list[dict]:
-    """Its extent is the whole map, another one in each stage."""
+    """Return gather-excite plugins whose extent is the whole map, which differs per stage."""
     return [
         plugin
         for stage, extent in enumerate((56, 28, 14, 7), 1)
@@ -42,12 +42,12 @@ def _gather_excite() -> list[dict]:
 
 
 def paper_networks() -> dict[tuple[str, str], dict]:
-    """Every network of the paper's Tables 1-10, and the alternative readings of its rows.
+    """Return the networks of the paper's Tables 1-10, and the alternative readings of its rows.
 
     Returns:
-        (table, row) -> ``backbone_cfg`` (dict), the backbone's config; ``num_classes`` (int),
-        of the linear head after global pooling; ``input_size`` (tuple[int, int]), the image
-        the paper counts FLOPs for. Table and row are named as in ``tests/data/tables.csv``.
+        (table, row) -> ``backbone_cfg`` (dict), the backbone's config; ``num_classes`` (int), for
+        the linear head after global pooling; ``input_size`` (tuple[int, int]), the image size for
+        which the paper counts FLOPs. Table and row have the names in ``tests/data/tables.csv``.
 
     Example:
         >>> from mmsb.studies.paper.networks import paper_networks

@@ -1,4 +1,4 @@
-"""What the paper prints: the Param and FLOPs cells of its Tables 1-10, as it prints them."""
+"""The figures in the paper's Tables 1-10, as printed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ class Printed:
 
     Attributes:
         table: 'T1' to 'T10'.
-        row: Its name; the network is `mmsb.studies.paper.networks.paper_networks()[table, row]`.
-        params: The Param cell in millions, as printed.
-        flops: The FLOPs cell, MFLOPs on CIFAR-100 and GFLOPs on ImageNet; None without one.
-        same_as: Table and row of the same network, where the paper prints it again.
-        other_reading: The paper leaves this row open, and another reading was taken.
-        quoted: Whose FLOPs the cell repeats, where it is not the paper's own count.
-        products: The FLOPs cell counts products of activations too, two operations each.
-        note: What a reader of the row should know.
-        top1: The Top-1 cell in percent, and
-        throughput: the Throughput cell in images a second, of Tables 8 and 9; of Table 10 what its
-            Latency cell, the loss against ResNet-50, leaves.
+        row: The row's name; `paper_networks()[table, row]` in `.networks` is its network.
+        params: The Param cell in millions.
+        flops: The FLOPs cell, MFLOPs on CIFAR-100 and GFLOPs on ImageNet; None if there is none.
+        same_as: Table and row of the same network, if the paper prints it again.
+        other_reading: Whether the row is ambiguous and this is not the reading that was chosen.
+        quoted: The source of the FLOPs cell, if the paper quotes it.
+        products: Whether the FLOPs cell includes products of activations, two operations each.
+        note: A note for readers of the row.
+        top1: The Top-1 cell in percent, in Tables 8 and 9.
+        throughput: The Throughput cell in images per second, in Tables 8 and 9; in Table 10,
+            ResNet-50's throughput minus the Latency cell.
     """
 
     table: str

@@ -1,6 +1,6 @@
-"""The paper's Tables 1-10 again: every network built, its Param and FLOPs beside the printed ones.
+"""Reproduction of the paper's Tables 1-10: our Param and FLOPs beside the printed ones.
 
-Nothing is computed: the networks are built on the meta device, where tensors have only shapes.
+The networks are built on the meta device, where tensors have only shapes and nothing is computed.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ EXPLANATION = (
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the paper, built.
+    """A row of the paper with the counts of our network.
 
     Attributes:
         printed: The row as the paper prints it.
-        strided: What the network costs with spatial bias made after the stride.
-        released: What it costs with spatial bias as in the authors' release.
+        strided: The network's cost with spatial bias computed after the stride.
+        released: The network's cost with spatial bias as in the authors' release.
     """
 
     printed: Printed
@@ -53,7 +53,7 @@ class Row:
 
     @property
     def unit(self) -> str:
-        """'M' on CIFAR-100 and 'G' on ImageNet, as the paper's FLOPs columns."""
+        """'M' on CIFAR-100 and 'G' on ImageNet, as in the paper's FLOPs columns."""
         return 'M' if self.printed.table in ('T1', 'T2', 'T3', 'T4', 'T5') else 'G'
 
     @property
@@ -68,7 +68,7 @@ class Row:
 
     @property
     def flops_verdict(self) -> str:
-        """Verdict on the FLOPs cell; empty where the paper prints none."""
+        """Verdict on the FLOPs cell; empty if the paper prints none."""
         if self.printed.flops is None:
             return ''
         if self.printed.quoted:
@@ -77,17 +77,17 @@ class Row:
 
 
 def build_tables(tables: Iterable[str] = (), names: Iterable[str] = ()) -> list[Row]:
-    """Builds the paper's networks and counts them.
+    """Build the paper's networks and count their parameters and operations.
 
     Args:
-        tables: Tables to build, 'T1' to 'T10'; all if empty.
-        names: Rows to build; all if empty.
+        tables: Tables to build, 'T1' to 'T10'. Defaults to empty: all.
+        names: Rows to build. Defaults to empty: all.
 
     Returns:
         The rows, in the paper's order.
 
     Raises:
-        UserError: There is no such table, or no such row in these tables.
+        UserError: A table is unknown, or a row is not in these tables.
 
     Example:
         >>> row, = build_tables(['T1'], ['R38 s()'])
@@ -119,7 +119,7 @@ def _measure(key: tuple[str, str], resolution: str) -> Counts:
     network = copy.deepcopy(paper_networks()[key])
     if network['backbone_cfg'].get('spatial_bias'):
         network['backbone_cfg']['spatial_bias']['resolution'] = resolution
-    return _count_network(json.dumps(network))  # rows that are the same network are built once
+    return _count_network(json.dumps(network))  # cached: some rows have the same network
 
 
 @functools.cache
@@ -134,7 +134,7 @@ def _count_network(text: str) -> Counts:
 
 
 def _head(features: torch.Tensor, num_classes: int, input_size: Sequence[int], **_) -> nn.Module:
-    # CIFAR's ResNets end in a fixed window, ImageNet's in an adaptive one; thop tells them apart.
+    # CIFAR's ResNets pool with a fixed window, ImageNet's adaptively; thop counts them differently.
     _, channels, height, width = features.shape
     cifar = tuple(input_size) == (32, 32)
     pool = nn.AvgPool2d((height, width)) if cifar else nn.AdaptiveAvgPool2d(1)
@@ -143,17 +143,17 @@ def _head(features: torch.Tensor, num_classes: int, input_size: Sequence[int], *
 
 def _verdict(ours: float, printed: str) -> str:
     digits = len(printed.partition('.')[2])
-    # Table 1 rounds twice, as thop's own printing does: 103.3516 is 103.35 is 103.3.
+    # Table 1 is rounded twice, as thop prints: 103.3516 to 103.35 to 103.3.
     if float(printed) in (round(ours, digits), round(round(ours, digits + 1), digits)):
         return EQUAL
     return f'off by {ours - float(printed):+.{digits + 1}f}'
 
 
-# ---------------------------------------------------------------- showing
+# ---------------------------------------------------------------- formats
 
 
 def to_text(rows: Sequence[Row]) -> str:
-    """The tables for the terminal."""
+    """Format the tables for the terminal."""
     parts = []
     for title, head, cells, notes in _tables(rows):
         lines = [title, as_text(head, cells), *(f'  {note}' for note in notes)]
@@ -162,7 +162,7 @@ def to_text(rows: Sequence[Row]) -> str:
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """The tables as a page of Markdown."""
+    """Format the tables as a Markdown page."""
     blocks = [('h1', "The paper's tables"), *(('p', text) for text in EXPLANATION)]
     blocks += [('p', summary(rows)), ('p', GENERATED)]
     for title, head, cells, notes in _tables(rows):
@@ -203,7 +203,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """The tables as CSV, with all counts as integers."""
+    """Format the tables as CSV, with all counts as integers."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator='\n')
     writer.writerow(CSV_HEAD)
@@ -231,7 +231,7 @@ FORMATS = {'text': to_text, 'markdown': to_markdown, 'csv': to_csv}
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """How many printed cells are equal, in one sentence; other readings aside."""
+    """Return a sentence on how many printed cells are equal; other readings do not count."""
     taken = [row for row in rows if not row.printed.other_reading]
     params = [row.params_verdict for row in taken]
     flops = [row.flops_verdict for row in taken if row.flops_verdict]

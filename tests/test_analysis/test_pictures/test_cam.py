@@ -415,8 +415,8 @@ def test_tool_bad_input(files, tmp_path, tool):
     image, plain = files / 'images/a.png', (files / 'plain.py', files / 'plain.pth')
     for args, message in [
         ((files / 'bad.png', *plain), f'image {files / "bad.png"} cannot be read'),
-        ((image, files / 'plain.py', files / 'mmpretrain.pth'), 'is of another model than'),
-        ((image, files / 'mmpretrain.py', files / 'plain.pth'), 'is of another model than'),
+        ((image, files / 'plain.py', files / 'mmpretrain.pth'), 'does not belong to the model of'),
+        ((image, files / 'mmpretrain.py', files / 'plain.pth'), 'does not belong to the model of'),
         ((image, files / 'plain.py', files / 'none.pth'), 'does not exist'),
         ((image, *plain, '--layers', 'backbone.layer9'), "no layer 'backbone.layer9'"),
         ((image, *plain, '--spatial-bias'), 'has no spatial bias'),

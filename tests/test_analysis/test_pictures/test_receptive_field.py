@@ -268,7 +268,7 @@ def test_weights(tmp_path):
     assert not any('torch.Size' in record.getMessage() for record in logged)
     # a plain ResNet's would be grown
     weights_of(str(ROOT / CLS[0]), path)
-    assert_one_line(lambda: load_backbone(config, str(path), NARROW), 'of another network than')
+    assert_one_line(lambda: load_backbone(config, str(path), NARROW), 'does not belong to')
     wanted = weights_of(config, path)
     assert_one_line(lambda: load_backbone(str(ROOT / CLS[0]), str(path), NARROW), 'of another')
 

@@ -163,7 +163,7 @@ def test_bad_input(images, saved, tmp_path):
     refused('nowhere.pth does not exist', checkpoint=str(tmp_path / 'nowhere.pth'))
     refused("no block 'layer4.0' with spatial bias: those are layer1.0", blocks=['layer4.0'])
     plain = str(ROOT / 'configs/mini/resnet18_mini_in1k.py')
-    refused('of another network than', config=plain)
+    refused('does not belong to', config=plain)
     config, checkpoint = saved(plain)
     refused('this ResNet has no spatial bias', config=config, checkpoint=checkpoint)
     config, checkpoint = saved(CONFIGS['mmpretrain'])

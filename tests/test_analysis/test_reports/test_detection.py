@@ -6,7 +6,9 @@ import json
 import pickle
 import re
 import sys
+from contextlib import redirect_stdout
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -14,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmsb.analysis.reports import detection as report
+from mmsb.analysis.reports import detection_pictures as pictures
+from mmsb.analysis.reports import detection_runs as reading
 from mmsb.analysis.reports.detection import write_report
 from mmsb.engine.training_log import read_log
 from mmsb.utils.errors import UserError
 
+pytest.importorskip('mmdet')
 TOOL = Path(__file__).parents[3] / 'tools/analysis_tools/detection_report.py'
 HEIGHT, WIDTH = 48, 64
 # ids with gaps, as COCO's: a label is a place in this list
@@ -100,9 +104,24 @@ def add_log(work_dir, lines, stamp='20260102_000000', tail=''):
     return folder.parent
 
 
+def evaluate(coco, predictions):
+    """The metrics that tools/test.py writes, by mmdet's own evaluator."""
+    from mmdet.evaluation import CocoMetric
+
+    path = coco / 'annotations/instances_val2017.json'
+    with redirect_stdout(StringIO()):
+        metric = CocoMetric(str(path), metric='bbox', classwise=True)
+        metric.dataset_meta = dict(classes=tuple(category['name'] for category in CATEGORIES))
+        metric.process({}, predictions)
+        found = metric.evaluate(len(predictions))
+    return {name: float(value) for name, value in found.items()}
+
+
 def make_run(work_dir, predictions, lines=LINES):
     add_log(work_dir, lines)
     (work_dir / 'predictions.pkl').write_bytes(pickle.dumps(predictions))
+    metrics = evaluate(work_dir.parent / 'coco', predictions)
+    (work_dir / 'metrics.json').write_text(json.dumps(metrics))
     return work_dir
 
 
@@ -193,7 +212,7 @@ def test_ap_counts_ious_from_50_to_95(tmp_path):
     page = page_of(tmp_path, [sample(11, [(0, (0, 0, 31, 40), 0.9)])], truth)
     row = page.table('', 'AP')['a']
     assert (row['AP'], row['AP50'], row['AP75']) == ('0.300', '1.000', '0.000')
-    assert page.table('class')['cat']['a'] == '1.000'
+    assert page.table('class')['cat']['a'] == '0.300'
 
 
 def test_labels_are_places_among_the_categories(tmp_path):
@@ -217,8 +236,8 @@ def test_predictions_are_put_in_order_of_score(tmp_path):
     coco = make_coco(tmp_path / 'coco')
     boxes = [(0, (0, 0, 1, 1), 0.25), (1, (0, 0, 2, 2), 0.75), (2, (0, 0, 3, 3), 0.5)]
     run = make_run(tmp_path / 'run', [sample(11, boxes), sample(12)])
-    coco = report.read_coco(coco / 'annotations/instances_val2017.json')
-    found = report.read_predictions(run / 'predictions.pkl', coco)[11]
+    coco = reading.read_coco(coco / 'annotations/instances_val2017.json')
+    found = reading.read_predictions(run / 'predictions.pkl', coco)[11]
     assert found['scores'].tolist() == [0.75, 0.5, 0.25]
     assert found['labels'].tolist() == [1, 2, 0]
     assert found['boxes'][:, 2].tolist() == [2, 3, 1]
@@ -226,7 +245,7 @@ def test_predictions_are_put_in_order_of_score(tmp_path):
 
 def test_match(tmp_path):
     truth = {11: [(0, (0, 0, 20, 20)), (1, (30, 0, 50, 20)), (0, (0, 30, 60, 46))]}
-    coco = report.read_coco(
+    coco = reading.read_coco(
         make_coco(tmp_path, truth, crowd=(3,)) / 'annotations/instances_val2017.json'
     )
     found = {
@@ -246,7 +265,7 @@ def test_match(tmp_path):
     }
     order = np.argsort(-found['scores'])
     found = {key: value[order] for key, value in found.items()}
-    boxes = report.match(coco.imgToAnns[11], found, coco, 0.5)
+    boxes = pictures.match(coco.imgToAnns[11], found, coco, 0.5)
     assert [(box.text, box.kind) for box in boxes] == [
         ('cat 0.90', 'correct'),
         ('cat 0.80', 'wrong'),
@@ -263,18 +282,18 @@ def test_match(tmp_path):
 
 def run_of(work_dir):
     log = read_log(work_dir)
-    return report.Run('a', log.train, log.val, {}, {}, {}, {}), log.folder.name
+    return reading.Run('a', log.train, log.val, {}, {}, {}, {}), log.folder.name
 
 
 def test_curves_of_one_training(tmp_path):
     add_log(tmp_path, LINES)
     run, _ = run_of(tmp_path)
-    x, y = report.loss_curve(run)
+    x, y = reading.loss_curve(run)
     assert x == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2])
     assert y == [3.5, 3, 2.5, 2, 1.5, 1]
-    assert report.ap_curve(run) == ([1, 2], [0.25, 0.5])
-    assert report.ap_curve(run, 'coco/bbox_mAP_50') == ([1, 2], [0.45, 0.7])
-    assert report.training_seconds(run.train) == pytest.approx(60 * 0.5)
+    assert reading.ap_curve(run) == ([1, 2], [0.25, 0.5])
+    assert reading.ap_curve(run, 'coco/bbox_mAP_50') == ([1, 2], [0.45, 0.7])
+    assert reading.training_seconds(run.train) == pytest.approx(60 * 0.5)
 
 
 def test_curves_of_a_resumed_training(tmp_path):
@@ -295,11 +314,11 @@ def test_curves_of_a_resumed_training(tmp_path):
     add_log(tmp_path, [*new, val_line(3, 0.6)], '20260103_000000')
     add_log(tmp_path, [val_line(0, 0.9)], '20260104_000000')  # a test
     run, newest = run_of(tmp_path)
-    x, y = report.loss_curve(run)
+    x, y = reading.loss_curve(run)
     assert x == pytest.approx([n / 3 for n in range(1, 10)])
     assert y == [3.5, 3, 2.5, 2, 1.5, 1, 0.5, 0.5, 0.5]
-    assert report.ap_curve(run) == ([1, 2, 3], [0.25, 0.5, 0.6])
-    assert report.training_seconds(run.train) == pytest.approx(60 * 0.5 + 30 * 2)
+    assert reading.ap_curve(run) == ([1, 2, 3], [0.25, 0.5, 0.6])
+    assert reading.training_seconds(run.train) == pytest.approx(60 * 0.5 + 30 * 2)
     assert newest == '20260103_000000'
 
 
@@ -307,21 +326,21 @@ def test_a_resumed_training_may_log_less_often(tmp_path):
     lost = [train_line(s, 77) for s in (70, 80)]
     add_log(tmp_path, [*LINES, *lost], '20260102_000000')
     add_log(tmp_path, [train_line(s, 0.5) for s in (90, 120)], '20260103_000000')
-    assert report.loss_curve(run_of(tmp_path)[0])[1] == [3.5, 3, 2.5, 2, 1.5, 1, 0.5, 0.5]
+    assert reading.loss_curve(run_of(tmp_path)[0])[1] == [3.5, 3, 2.5, 2, 1.5, 1, 0.5, 0.5]
 
 
 def test_a_training_begun_anew_replaces_the_old_one(tmp_path):
     add_log(tmp_path, [train_line(s, 99) for s in (1, 2, 3, 40)], '20260101_000000')
     add_log(tmp_path, LINES, '20260102_000000')
-    assert report.loss_curve(run_of(tmp_path)[0])[1] == [3.5, 3, 2.5, 2, 1.5, 1]
+    assert reading.loss_curve(run_of(tmp_path)[0])[1] == [3.5, 3, 2.5, 2, 1.5, 1]
 
 
 def test_curves_over_iterations(tmp_path):
     lines = [{'loss': 1.0, 'iter': s, 'step': s, 'time': 1} for s in (50, 100)]
     add_log(tmp_path, [*lines, val_line(100, 0.3)])
     run, _ = run_of(tmp_path)
-    assert report.loss_curve(run)[0] == [50, 100]
-    assert report.ap_curve(run) == ([100], [0.3])
+    assert reading.loss_curve(run)[0] == [50, 100]
+    assert reading.ap_curve(run) == ([100], [0.3])
 
 
 # ---------------------------------------------------------------- the report
@@ -390,7 +409,7 @@ def test_curves_are_drawn(tmp_path):
 
 def test_curves_show_what_was_read(tmp_path):
     add_log(tmp_path, LINES)
-    loss, ap = report.draw_curves([run_of(tmp_path)[0]]).axes
+    loss, ap = pictures.draw_curves([run_of(tmp_path)[0]]).axes
     assert loss.lines[0].get_ydata().tolist() == [3.5, 3, 2.5, 2, 1.5, 1]
     drawn = {line.get_label(): line.get_xydata().tolist() for line in ap.lines}
     assert drawn == {'a: AP': [[1, 0.25], [2, 0.5]], 'a: AP50': [[1, 0.45], [2, 0.7]]}
@@ -443,15 +462,19 @@ def test_facts_of_the_training(tmp_path, log, facts):
     assert (row['config'], row['epochs'], row['training time']) == ('my_config', '2', '30 s')
 
 
-def test_metrics_of_another_test_are_noted(tmp_path):
+def test_aps_are_the_evaluator_s(tmp_path):
     coco = make_coco(tmp_path / 'coco')
     run = make_run(tmp_path / 'run', perfect())
-    for logged, noted in ((1.0, False), (0.4, True)):
-        (run / 'metrics.json').write_text(json.dumps({'coco/bbox_mAP': logged}))
-        said = []
-        path = write_report(tmp_path / 'out', {'a': run}, coco, log=said.append)
-        assert ('AP 0.400' in path.read_text()) == noted
-        assert (len(said) == 2) == noted
+    metrics = json.loads((run / 'metrics.json').read_text())
+    metrics.update({'coco/bbox_mAP': 0.123, 'coco/cat_precision': 0.456})
+    (run / 'metrics.json').write_text(json.dumps(metrics))
+    page = Page(write_report(tmp_path / 'out', {'a': run}, coco))
+    assert page.table('', 'AP')['a']['AP'] == '0.123'
+    assert page.table('class') == {'cat': {'objects': '2', 'a': '0.456'}}
+    del metrics['coco/cat_precision'], metrics['coco/dog_precision'], metrics['coco/kite_precision']
+    (run / 'metrics.json').write_text(json.dumps(metrics))
+    path = write_report(tmp_path / 'out', {'a': run}, coco)
+    assert 'Left out: a test had no test_evaluator.classwise=True' in path.read_text()
 
 
 # ---------------------------------------------------------------- errors
@@ -484,6 +507,12 @@ def spoil(tmp_path, how):
         file.unlink()
     elif how == 'no pickle':
         file.write_text('hello')
+    elif how == 'no metrics':
+        (run / 'metrics.json').unlink()
+    elif how == 'no JSON of metrics':
+        (run / 'metrics.json').write_text('hello')
+    elif how == 'other metrics':
+        (run / 'metrics.json').write_text('{"mIoU": 1.0}')
     elif how == 'no annotations':
         coco = tmp_path
     elif how == 'no JSON':
@@ -499,10 +528,13 @@ def spoil(tmp_path, how):
     ('how', 'message'),
     [
         ('no work dir', 'no work directory .*nowhere'),
-        ('no log', 'run has no log of a training'),
-        ('only a test', 'run has no log of a training'),
+        ('no log', 'run has no training log'),
+        ('only a test', 'run has no training log'),
         ('broken log', r'scalars\.json, line 1 is not JSON'),
         ('no predictions', r'no .*predictions\.pkl: test with --out'),
+        ('no metrics', r'no .*metrics\.json: test with --metrics-out'),
+        ('no JSON of metrics', r'metrics\.json cannot be read'),
+        ('other metrics', r'metrics\.json has no coco/bbox_mAP: give the metrics'),
         ('no pickle', r'predictions\.pkl cannot be read'),
         ('no detector', 'does not hold predictions of an mmdet detector'),
         ('other images', 'images that the dataset lacks: 99'),
@@ -572,7 +604,7 @@ def test_tool(tmp_path, tool, capsys, monkeypatch):
     [
         (['work'], 'error: --run work: give NAME=WORK_DIR'),
         (['=work'], 'error: --run =work: give NAME=WORK_DIR'),
-        (['a=b', 'a=c'], 'error: --run a=c: a was given already'),
+        (['a=b', 'a=c'], 'error: --run a=c: a is given twice, give another name'),
     ],
 )
 def test_tool_says_what_is_wrong_in_a_line(tmp_path, tool, capsys, runs, message):
@@ -583,7 +615,7 @@ def test_tool_says_what_is_wrong_in_a_line(tmp_path, tool, capsys, runs, message
 
 
 def test_imports_no_toolbox():
-    for path in Path(report.__file__).parent.glob('*.py'):
+    for path in Path(pictures.__file__).parent.glob('*.py'):
         nodes = ast.parse(path.read_text(encoding='utf-8')).body  # at import; functions may
         names = [
             alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names

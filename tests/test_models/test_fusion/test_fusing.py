@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmsb.models import SBResNet, fuse_spatial_bias
-from mmsb.models.backbones import sb_resnet
+from mmsb.models.backbones.settings import SPATIAL_BIAS
+from mmsb.models.layers import widened_norm
 from mmsb.registry import MODELS
 from mmsb.studies.paper.networks import paper_networks
 from tests.conftest import assert_one_line
@@ -64,7 +65,7 @@ def test_fused_equals_unfused(name):
 
 
 def test_no_norm_remains_behind_a_convolution():
-    for spatial_bias in (None, sb_resnet.SPATIAL_BIAS):
+    for spatial_bias in (None, SPATIAL_BIAS):
         fused = fuse_spatial_bias(SBResNet(50, spatial_bias=spatial_bias).eval())
         assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
 
@@ -119,7 +120,7 @@ def test_norm_by_parts_equals_the_norm_of_the_whole(momentum):
         if norm is whole:
             out = norm(torch.cat(inputs, dim=1))
         else:
-            out = sb_resnet._normalise_by_parts(norm, features, maps)
+            out = widened_norm._normalise_by_parts(norm, features, maps)
         out.square().cumsum(0).sum().backward()
         outs.append(out)
         grads.append([tensor.grad for tensor in (*inputs, *norm.parameters())])
@@ -141,9 +142,9 @@ def test_training_takes_the_norm_by_parts(monkeypatch):
         if type(norm) is nn.BatchNorm2d:
             norm.__class__ = OtherBatchNorm
     calls = []
-    by_parts = sb_resnet._normalise_by_parts
+    by_parts = widened_norm._normalise_by_parts
     monkeypatch.setattr(
-        sb_resnet, '_normalise_by_parts', lambda *args: (calls.append(args), by_parts(*args))[1]
+        widened_norm, '_normalise_by_parts', lambda *args: (calls.append(args), by_parts(*args))[1]
     )
     image = torch.randn(2, 3, 64, 40, dtype=torch.float64)
     for number, model in ((13, fast), (0, plain)):

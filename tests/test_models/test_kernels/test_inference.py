@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from mmsb.models import SBResNet, fuse_spatial_bias
 from mmsb.models.fusion import block as fused_block
 from mmsb.models.fusion import fusing
-from mmsb.models.kernels.blocks import padded_width
+from mmsb.models.kernels.dispatch import padded_width
 from tests.test_models.test_fusion.test_fusing import build
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -117,8 +117,8 @@ def by_operators(fused):
     """A copy of a fused network that takes PyTorch's operators."""
     network = copy.deepcopy(fused)
     for block in network.modules():
-        if hasattr(block, 'fused_forward'):
-            block.fused_forward = None
+        if isinstance(block, fused_block.FusedBlock):
+            block.fast = False
     return network
 
 
@@ -176,13 +176,18 @@ def test_padded_equals_unpadded(monkeypatch):
         ),
     ],
 )
-def test_which_blocks_have_the_fast_way(options, fits):
+def test_which_blocks_have_the_fast_way(monkeypatch, options, fits):
     model = fuse_spatial_bias(SBResNet(50, base_channels=16, **options).eval())
-    assert (model.layer2[0].fused_forward is not None) == fits
+    assert getattr(model.layer2[0], 'fast', False) == fits
     calls = []
-    if fits:
-        forward = model.layer2[0].fused_forward
-        model.layer2[0].fused_forward = lambda *args: calls.append(forward(*args)) or calls[-1]
+    forward = fused_block.fast_forward
+
+    def recorded(block, x):
+        out = forward(block, x)
+        calls.extend([out] * (block is model.layer2[0]))
+        return out
+
+    monkeypatch.setattr(fused_block, 'fast_forward', recorded)
     with torch.no_grad():
         outs = model(torch.rand(1, 3, 64, 64))
     assert [out.shape for out in calls] == [outs[1].shape] * fits
@@ -254,7 +259,7 @@ def test_network_on_a_cpu(monkeypatch, request, options, shape, compiler, memory
             errors = [relative_errors(network(x), exact) for network in (model, operators)]
             assert all(ours <= 2 * theirs for ours, theirs in zip(*errors, strict=True)), errors
         block = model.layer1[0]
-        out = block.fused_forward(block, torch.rand(1, 64, 9, 9))
+        out = fused_block.fast_forward(block, torch.rand(1, 64, 9, 9))
         assert out.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -273,7 +278,7 @@ def test_weights_that_change_after_they_were_arranged():
         state = {name: 2 * tensor for name, tensor in block.state_dict().items()}
         block.load_state_dict(state)
         after = block(x)
-        block.fused_forward = None
+        block.fast = False
         torch.testing.assert_close(after, block(x))
         assert (after - before).abs().max() > 0.1
 
@@ -290,7 +295,7 @@ def test_operators_where_a_cpu_has_no_fast_way(case):
         torch.autocast('cpu', torch.bfloat16, enabled=case == 'autocast'),
         torch.backends.mkldnn.flags(enabled=case != 'no oneDNN'),
     ):
-        assert block.fused_forward(block, x) is None
+        assert fused_block.fast_forward(block, x) is None
         assert block(x).shape == x.shape
 
 
@@ -358,9 +363,7 @@ def test_network_on_a_gpu(exact_float32, depth, size, shape, dtype, memory_forma
             errors.append(relative_errors(outs[0] + outs[1], expected + expected))
         assert all(ours <= 2 * theirs for ours, theirs in zip(*errors, strict=True)), errors
     with torch.inference_mode():
-        assert (
-            fast.layer1[0].fused_forward(fast.layer1[0], torch.rand(1, 64, 9, 9).cuda()) is not None
-        )
+        assert fused_block.fast_forward(fast.layer1[0], torch.rand(1, 64, 9, 9).cuda()) is not None
 
 
 @pytest.mark.cuda

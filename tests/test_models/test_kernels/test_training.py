@@ -9,14 +9,14 @@ from torch import nn
 from mmsb.models import SBResNet
 
 pytest.importorskip('triton', minversion='3.2')
-from mmsb.models.kernels import blocks
+from mmsb.models.kernels import dispatch
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 @pytest.fixture
 def kernels_everywhere(monkeypatch):
-    monkeypatch.setattr(blocks, 'DEVICES', ('cuda', 'cpu'))
+    monkeypatch.setattr(dispatch, 'DEVICES', ('cuda', 'cpu'))
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
 
 
@@ -78,14 +78,13 @@ def test_a_step_is_as_exact_as_the_operators(
     with torch.no_grad():
         gradient = torch.randn_like(copy.deepcopy(exact)(x))
     expected = results(exact, x.clone().requires_grad_(), gradient)
-    calls = []
-    training = blocks.kernels_for(x.float().to(DEVICE))
+    training = dispatch.kernels_for(x.float().to(DEVICE))
     errors = {}
     for name, block in (('ours', ours), ('theirs', theirs)):
         given = x.float().to(DEVICE).requires_grad_()
         got = results(block, given, gradient)
         errors[name] = {key: error(got[key], expected[key]) for key in expected}
-    assert blocks.fits(ours, training)
+    assert dispatch.fits(ours, training)
     for key, theirs in errors['theirs'].items():
         assert errors['ours'][key] <= max(3 * theirs, 2e-6), (key, errors['ours'][key], theirs)
 

@@ -66,7 +66,7 @@ def test_absent_data_sets_are_named(copy, monkeypatch):
     )
     assert len(OODDataset(data_root=copy.parent)) == sum(len(list(trials(n, 2))) for n in TWO)
     (line,) = lines
-    assert line.startswith(f'2 of 17 data sets are in {copy}; not there: ')
+    assert line.startswith(f'2 of 17 data sets are in {copy}; missing: ')
     assert line.split(': ')[1].split(', ') == [name for name in NAMES if name not in TWO]
 
 

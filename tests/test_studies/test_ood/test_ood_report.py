@@ -108,9 +108,9 @@ def test_what_is_absent_is_said(humans, tmp_path):
     assert row[2] == f'{np.mean(both):.3f}' and row[5] == f'{np.mean(all_three):.3f}'
     assert row[6:] == ['–', '3 of 17']
     absent = [name for name in DATASETS if name not in ('sketch', 'edge', 'rotation')]
-    assert f'net: averages without {", ".join(absent)}, which are not there' in text
+    assert f'net: averages without {", ".join(absent)}, which are missing' in text
     assert 'net: no human to compare with in edge' in text
-    assert 'humans: averages without edge, which are not there' in text
+    assert 'humans: averages without edge, which are missing' in text
 
 
 def test_one_human_is_alone(humans):

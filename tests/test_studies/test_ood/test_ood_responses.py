@@ -89,7 +89,7 @@ def test_a_missing_column_is_named(tmp_path):
         (b'', 'has no column subj'),
         (b'\xff\xfe\x00', 'cannot be read'),
         (','.join(HEAD).encode(), 'holds no responses'),
-        (','.join(HEAD).encode() + b'\nsubject-01,1,1', 'row 2 does not have 8 cells'),
+        (','.join(HEAD).encode() + b'\nsubject-01,1,1', 'row 2 must have 8 cells'),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, content, message):

@@ -69,7 +69,7 @@ def test_decision_is_by_the_mean_of_a_categorys_classes():
 
 
 def test_decision_needs_imagenets_classes():
-    assert_one_line(lambda: decide(np.ones((2, 36))), '1000 classes, the model knows 36')
+    assert_one_line(lambda: decide(np.ones((2, 36))), '1000 classes, but the model has 36')
 
 
 def test_categories_are_of_imagenets_classes():

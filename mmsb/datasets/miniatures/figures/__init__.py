@@ -1,0 +1,1 @@
+"""More to draw than `things`, for the data sets whose classes are not COCO's."""

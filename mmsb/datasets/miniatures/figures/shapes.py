@@ -1,0 +1,48 @@
+"""Outlines and colours that figures share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..drawing import VIVID, Part, disc, fill, pick, polar, vary
+
+GREEN, BARK, WOOD, STEEL = (70, 130, 50), (100, 76, 52), (150, 104, 62), (165, 168, 172)
+GLASS, PANE = (176, 200, 206), (110, 150, 180)
+
+
+def smooth(points, rounds: int = 3) -> np.ndarray:
+    """The line with its corners cut, as often as `rounds` says; its ends stay."""
+    points = np.asarray(points, float)
+    for _ in range(rounds):
+        here, after = points[:-1], points[1:]
+        cut = np.stack([0.75 * here + 0.25 * after, 0.25 * here + 0.75 * after], 1)
+        points = np.concatenate([points[:1], cut.reshape(-1, 2), points[-1:]])
+    return points
+
+
+def turned(*profile, rounds: int = 3) -> np.ndarray:
+    """The outline of a body turned on a lathe, of (radius, y) from its top to its bottom."""
+    right = smooth(profile, rounds)
+    return np.concatenate([right, right[::-1] * (-1, 1)])
+
+
+def rotated(points, degrees: float, x: float = 0, y: float = 0) -> np.ndarray:
+    """The points turned around the origin and moved to (x, y)."""
+    c, s = polar(1, degrees)
+    return np.asarray(points, float) @ np.array([(c, s), (-s, c)]) + (x, y)
+
+
+def leaf(x, y, length, degrees, colour, wide=0.35) -> Part:
+    """A leaf that grows from (x, y)."""
+    edge = smooth([(0, 0), (0.35, wide), (0.75, wide * 0.8), (1, 0)])
+    shape = np.concatenate([edge, edge[::-1] * (1, -1)]) * length
+    return fill(rotated(shape, degrees, x, y), colour)
+
+
+def wheel(x, y, radius=0.2) -> list[Part]:
+    return [fill(disc(x, y, radius), (34, 34, 36)), fill(disc(x, y, radius * 0.5), STEEL)]
+
+
+def paint(rng, *others):
+    """A colour of which most man-made things are."""
+    return vary(rng, pick(rng, [*VIVID, *others]))

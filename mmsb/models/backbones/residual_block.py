@@ -1,0 +1,306 @@
+"""The residual blocks of ResNet, with spatial bias beside one of their convolutions."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch.nn as nn
+import torch.utils.checkpoint as cp
+from mmcv.cnn import build_conv_layer, build_norm_layer, build_plugin_layer
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmsb.models.kernels import dispatch
+from mmsb.models.layers import SpatialBias
+from mmsb.models.layers.widened_norm import widened_norm
+from mmsb.utils.errors import UserError
+
+from .settings import check_choice
+
+
+class ResidualBlock(BaseModule):
+    """A residual block of ``conv - norm - ReLU`` layers, one of them with spatial bias.
+
+    Subclasses name the layers. Parameter names are torchvision's (``conv1``, ``bn1``, ...).
+
+    Args:
+        in_channels (int): Channels of the input.
+        channels (int): Base channels of the stage; the output has ``channels * expansion``.
+        stride (int): Stride of the block. Defaults to 1.
+        dilation (int): Dilation of its first 3x3 convolution. Defaults to 1.
+        downsample (nn.Module, optional): The projection shortcut. Defaults to None.
+        style (str): Where a bottleneck's stride is: 'pytorch', on the 3x3 convolution, or
+            'caffe', on the first 1x1. Defaults to 'pytorch'.
+        spatial_bias (dict, optional): ``position``, ``resolution``, ``fusion`` ('concat') and
+            the arguments of :class:`SpatialBias`. Defaults to None.
+        conv_cfg (dict, optional): Convolutions. Defaults to None.
+        norm_cfg (dict): Norms. Defaults to ``dict(type='BN')``.
+        dcn (dict, optional): Deformable convolution in place of the 3x3. Defaults to None.
+        plugins (Sequence[dict]): This block's plugins. Defaults to ().
+        drop_path_rate (float): Stochastic depth rate. Defaults to 0.
+        with_cp (bool): Gradient checkpointing. Defaults to False.
+        groups (int): Groups of a bottleneck's 3x3 convolution (ResNeXt). Defaults to 1.
+        base_width (int): Channels of each group if ``channels`` is 64; torchvision's
+            ``width_per_group``. Bottlenecks only. Defaults to 64.
+        kernels (bool): Whether norms and spatial bias may run in fused GPU kernels
+            (:mod:`mmsb.models.kernels.dispatch`). Defaults to True.
+
+    Raises:
+        UserError: ``groups`` or ``base_width`` does not suit the block; a plugin names a
+            position that the block lacks.
+    """
+
+    expansion: int
+    # the keys of spatial_bias that choose among words
+    choices = dict(
+        position=('conv1', 'conv2'),
+        resolution=('released', 'strided'),
+        fusion=('concat', 'add'),
+        pooling=('avg', 'max'),
+        mixing=(True, False),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        dilation: int = 1,
+        downsample: nn.Module | None = None,
+        style: str = 'pytorch',
+        spatial_bias: dict | None = None,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN'),  # noqa: B006
+        dcn: dict | None = None,
+        plugins: Sequence[dict] = (),
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+        groups: int = 1,
+        base_width: int = 64,
+        kernels: bool = True,
+    ):
+        super().__init__()
+        self.groups = groups
+        self.base_width = base_width
+        layers = self.layers(channels, stride, dilation, style)
+        self.num_layers = len(layers)
+        positions = [*(f'after_conv{i + 1}' for i in range(self.num_layers)), 'after_block']
+        for plugin in plugins:
+            check_choice('the position of a plugin', plugin.get('position'), positions)
+        self.with_cp = with_cp
+        self.kernels = kernels
+        self.spatial_bias_at = 0  # 1-based, as the layers' names; 0 is nowhere
+        # whether the widened norm keeps the features' statistics while it gathers the maps'
+        self.features_norm_held = False
+        if spatial_bias is not None:
+            spatial_bias = dict(spatial_bias)
+            self.spatial_bias_at = self.spatial_bias_layer(spatial_bias.pop('position'))
+            strided = spatial_bias.pop('resolution') == 'strided'
+            self.fusion = spatial_bias.pop('fusion', 'concat')
+
+        self.norm_names, self.plugin_names = [], {}
+        width, num_maps = in_channels, 0
+        for i, (out_channels, kernel_size, stride, dilation) in enumerate(layers, 1):
+            cfg = conv_cfg
+            if kernel_size == 3 and dcn is not None:
+                dcn = dict(dcn)
+                cfg = conv_cfg if dcn.pop('fallback_on_stride', False) and stride > 1 else dcn
+            if num_maps and kernel_size == 3 and groups > 1:
+                raise UserError(
+                    f"spatial_bias['position'] 'conv1' would add maps to one of {groups} groups of "
+                    "the 3x3 convolution; give position='conv2' or groups=1"
+                )
+            shape = (width, out_channels, kernel_size, stride, dilation)
+            self.add_module(f'conv{i}', self._make_conv(cfg, norm_cfg, *shape))
+            num_maps = 0
+            if i == self.spatial_bias_at:
+                self.spatial_bias = SpatialBias(
+                    width,
+                    stride=stride if strided else 1,
+                    conv_cfg=conv_cfg,
+                    norm_cfg=norm_cfg,
+                    **spatial_bias,
+                )
+                num_maps = self.spatial_bias.num_channels if self.fusion == 'concat' else 0
+            width = out_channels + num_maps
+            norm_name, norm_width = None, self._norm_width(i, out_channels, num_maps)
+            if norm_width:
+                norm_name, norm = build_norm_layer(norm_cfg, norm_width, postfix=i)
+                self.add_module(norm_name, norm)
+            self.norm_names.append(norm_name)
+            position = f'after_conv{i}'
+            self.plugin_names[position] = self._add_plugins(plugins, position, width)
+        self.plugin_names['after_block'] = self._add_plugins(plugins, 'after_block', width)
+
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+
+    def layers(
+        self, channels: int, stride: int, dilation: int, style: str
+    ) -> list[tuple[int, int, int, int]]:
+        """The block's convolutions: (out_channels, kernel_size, stride, dilation) of each."""
+        raise NotImplementedError
+
+    @staticmethod
+    def spatial_bias_layer(position: str) -> int:
+        """The convolution (1-based) that spatial bias stands beside."""
+        raise NotImplementedError
+
+    def _make_conv(
+        self, cfg, norm_cfg, in_channels, out_channels, kernel_size, stride, dilation
+    ) -> nn.Module:
+        return build_conv_layer(
+            cfg,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=dilation if kernel_size == 3 else 0,
+            dilation=dilation,
+            groups=self.groups if kernel_size == 3 else 1,
+            bias=False,
+        )
+
+    def _norm_width(self, layer: int, channels: int, num_maps: int) -> int:
+        """Channels of the norm after a layer with so many channels and maps; 0 is no norm."""
+        return channels + num_maps
+
+    @property
+    def widened_layers(self) -> tuple[str | None, str]:
+        """Names of the norm (None: there is none) and convolution that spatial bias widens."""
+        return self.norm_names[self.spatial_bias_at - 1], f'conv{self.spatial_bias_at + 1}'
+
+    def spatial_bias_parts(self) -> Iterator[nn.Module]:
+        """The modules that spatial bias adds and, concatenated, those that it widens."""
+        if self.spatial_bias_at:
+            names = self.widened_layers if self.fusion == 'concat' else ()
+            for name in ('spatial_bias', *filter(None, names)):
+                yield from getattr(self, name).modules()
+
+    @property
+    def grows(self) -> bool:
+        """Whether plain weights, zeros appended, make this block compute what they did."""
+        return self.fusion == 'concat'
+
+    @property
+    def last_norm(self) -> nn.Module:
+        return getattr(self, self.norm_names[-1])
+
+    def _add_plugins(self, plugins: Sequence[dict], position: str, channels: int) -> list[str]:
+        names = []
+        for plugin in plugins:
+            if plugin['position'] != position:
+                continue
+            cfg = dict(plugin['cfg'])
+            name, layer = build_plugin_layer(
+                cfg, postfix=cfg.pop('postfix', ''), in_channels=channels
+            )
+            if hasattr(self, name):
+                raise UserError(
+                    f'two plugins are both named {name}: give each its own postfix in its cfg'
+                )
+            self.add_module(name, layer)
+            names.append(name)
+        return names
+
+    def maps(self, layer: int, x: Tensor, y: Tensor) -> Tensor | None:
+        """Return spatial bias made of x, in y's height and width; None beside other layers."""
+        return self.spatial_bias(x, y.shape[2:]) if layer == self.spatial_bias_at else None
+
+    def normalise(self, layer: int, y: Tensor, maps: Tensor | None = None) -> Tensor:
+        """Normalise a layer's output, with the maps beside it if there are any."""
+        norm = getattr(self, self.norm_names[layer - 1])
+        if maps is None:
+            return norm(y)
+        if self.fusion == 'add':
+            return norm(y + maps)
+        return widened_norm(norm, y, maps, self.features_norm_held)
+
+    def plug(self, position: str, y: Tensor) -> Tensor:
+        """Apply the plugins that stand at a position ('after_conv1', ..., 'after_block')."""
+        for name in self.plugin_names[position]:
+            y = getattr(self, name)(y)
+        return y
+
+    def _forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, channels * expansion, H / stride, W / stride)."""
+        if self.with_cp and x.requires_grad:
+            return cp.checkpoint(self._forward, x, use_reentrant=False)
+        return self._forward(x)
+
+    def init_weights(self) -> None:
+        """Initializes as mmengine, then plugins that have only a way of their own."""
+        super().init_weights()
+        for name in itertools.chain(*self.plugin_names.values()):
+            plugin = getattr(self, name)
+            # mmcv's ContextBlock starts as the identity; the backbone's Kaiming undid that
+            if hasattr(plugin, 'reset_parameters') and not hasattr(plugin, 'init_weights'):
+                plugin.reset_parameters()
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions (depths 18, 34); spatial bias stands beside the first."""
+
+    expansion = 1
+
+    def layers(self, channels, stride, dilation, style):
+        if (self.groups, self.base_width) != (1, 64):
+            raise UserError('groups and base_width need a bottleneck (depth 50, 101 or 152)')
+        return [(channels, 3, stride, dilation), (channels, 3, 1, 1)]
+
+    @staticmethod
+    def spatial_bias_layer(position):
+        return 1  # its only place: after the second there is no convolution to read it
+
+    def _forward(self, x):
+        y = self.conv1(x)
+        y = self.relu(self.normalise(1, y, self.maps(1, x, y)))
+        y = self.plug('after_conv1', y)
+
+        y = self.normalise(2, self.conv2(y))
+        y = self.drop_path(self.plug('after_conv2', y))
+
+        y += x if self.downsample is None else self.downsample(x)
+        return self.plug('after_block', self.relu(y))
+
+
+class Bottleneck(ResidualBlock):
+    """1x1, 3x3 and 1x1 convolution (depths 50, 101, 152)."""
+
+    expansion = 4
+
+    def layers(self, channels, stride, dilation, style):
+        s1, s2 = (1, stride) if style == 'pytorch' else (stride, 1)
+        width = channels * self.base_width // 64 * self.groups
+        if width < 1:
+            raise UserError(
+                f'groups={self.groups} and base_width={self.base_width} leave no channels of '
+                f'{channels}; give larger ones'
+            )
+        return [(width, 1, s1, 1), (width, 3, s2, dilation), (channels * 4, 1, 1, 1)]
+
+    @staticmethod
+    def spatial_bias_layer(position):
+        return int(position[-1])
+
+    def _forward(self, x):
+        if self.kernels and (out := dispatch.bottleneck(self, x)) is not None:
+            return out
+
+        y = self.conv1(x)
+        y = self.relu(self.normalise(1, y, self.maps(1, x, y)))
+        u = self.plug('after_conv1', y)
+
+        y = self.conv2(u)
+        y = self.relu(self.normalise(2, y, self.maps(2, u, y)))
+        y = self.plug('after_conv2', y)
+
+        y = self.normalise(3, self.conv3(y))
+        y = self.drop_path(self.plug('after_conv3', y))
+
+        y += x if self.downsample is None else self.downsample(x)
+        return self.plug('after_block', self.relu(y))

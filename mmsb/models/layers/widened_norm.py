@@ -1,0 +1,66 @@
+"""The norm that spatial bias widens: over a convolution's features and the maps beside them."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def widened_norm(norm: nn.Module, features: Tensor, maps: Tensor, features_held: bool) -> Tensor:
+    """Normalise features and maps with one norm and concatenate them.
+
+    Args:
+        norm: The norm; its first channels belong to the features, its last ones to the maps.
+        features: (B, C, H, W).
+        maps: Spatial bias, (B, b, H, W).
+        features_held: In training, normalise the features by the running statistics and only the
+            maps by the batch's: for pretrained weights to which spatial bias is new.
+
+    Returns:
+        (B, C + b, H, W).
+    """
+    if features_held and norm.training and norm.track_running_stats:
+        return _hold_features(norm, features, maps)
+    if type(norm) is nn.BatchNorm2d and norm.training:
+        return _normalise_by_parts(norm, features, maps)
+    return norm(torch.cat([features, maps], dim=1))
+
+
+def _hold_features(norm: nn.Module, features: Tensor, maps: Tensor) -> Tensor:
+    """Normalise features by the running statistics, maps by the batch's, which update them."""
+    channels = features.shape[1]
+    tensors = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor.ndim}
+    first = {name: tensor[:channels] for name, tensor in tensors.items()}
+    last = {name: tensor[channels:] for name, tensor in tensors.items()}
+    features = F.batch_norm(features, **first, eps=norm.eps)
+    # the module itself, in training mode: its momentum, and what SyncBN synchronises
+    return torch.cat([features, functional_call(norm, last, (maps,))], dim=1)
+
+
+def _normalise_by_parts(norm: nn.BatchNorm2d, features: Tensor, maps: Tensor) -> Tensor:
+    """Normalise both apart: batch norm is faster over a round number of channels."""
+    if not (norm.affine and norm.track_running_stats) or norm.momentum is None:
+        return norm(torch.cat([features, maps], dim=1))
+    channels = features.shape[1]
+    norm.num_batches_tracked.add_(1)
+    parts = []
+    for x, part in ((features, slice(channels)), (maps, slice(channels, None))):
+        stats = norm.running_mean[part], norm.running_var[part]
+        affine = norm.weight[part], norm.bias[part]
+        parts.append(F.batch_norm(x, *stats, *affine, True, norm.momentum, norm.eps))
+    return torch.cat(parts, dim=1)
+
+
+def split_norm(norm: _BatchNorm, num_maps: int) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d]:
+    """Return the features' and the maps' part of a widened batch norm, for inference."""
+    return _part(norm, slice(-num_maps)), _part(norm, slice(-num_maps, None))
+
+
+def _part(norm: _BatchNorm, channels: slice) -> nn.BatchNorm2d:
+    """Return a batch norm over some of the channels, in eval mode."""
+    tensors = {k: v[channels] if v.ndim else v for k, v in norm.state_dict().items()}
+    part = nn.BatchNorm2d(len(tensors['running_mean']), norm.eps, affine=norm.affine)
+    part.to(norm.running_mean).load_state_dict(tensors)
+    return part.eval()
