@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shlex
+import statistics
 import sys
 
 import pytest
@@ -266,6 +267,23 @@ def test_docs_show_what_was_measured(root, page, results, count):
             head, rows = table(comparison)
             for row in (dict(zip(head, row, strict=True)) for row in rows[1:]):
                 assert f'{row["ratio"]} ({row["quartiles"]})' in text, (path, row)
+
+
+def test_docs_show_what_was_measured_as_graphs_and_by_wall_clock(root):
+    text = (root / 'docs' / 'performance_gpu.md').read_text()
+    folder = root / 'benchmarks' / 'results' / 'h200'
+    for row in json.loads((folder / 'graphs.json').read_text())['rows']:
+        milliseconds = row['ms']
+        for name, value in milliseconds.items():
+            assert f'{value:.2f}' in text, (row, name)
+        assert f'{milliseconds["plain"] / milliseconds["sb"]:.3f}' in text, row
+    for line in (folder / 'steps.jsonl').read_text().splitlines():
+        values = json.loads(line)
+        plain, sb = values['rounds']['plain'], values['rounds']['sb']
+        ratios = [a / b for a, b in zip(plain, sb, strict=True)]
+        assert f'{statistics.median(ratios):.3f}' in text, values
+        for rounds in (plain, sb):
+            assert f'{statistics.median(rounds):.3f}' in text, values
 
 
 def test_graphs_and_kernels_where_they_make_sense():
