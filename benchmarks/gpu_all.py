@@ -16,7 +16,6 @@ if DRY := bool(os.environ.get('MMSB_DRY')):
 
     stand_in.install()
 
-import kernels
 import torch
 
 from mmsb.models.kernels import dispatch
@@ -54,6 +53,9 @@ RUNS = {
 }
 # Which runs need the same kernels as another one, or none
 COMPILED_ELSEWHERE = 'graph', 'operators', 'no_kernels', 'kernels', 'segmentor', 'compiled'
+# Images of the steps that compile kernels: twenty processes share the GPU's memory. Combining the
+# results of more than 64 programs is a kernel of its own, which this batch needs as larger ones do.
+STEP_BATCH = 72
 NOT_DRY = 'segmentor', 'compiled'  # they need tensors with values
 
 
@@ -144,7 +146,7 @@ def measure(name: str, out: str) -> bool:
     try:
         if name == 'kernels':
             widths = [int(width) for width in words[1:]]
-            kernels.measure(words[0], widths[:1] if DRY else widths, Path(out))
+            time_tiles(words[0], widths[:1] if DRY else widths, Path(out))
         else:
             options = ['--rounds', '5', '--min-seconds', '0.15', '--name', name, '--out', out]
             benchmark(*words, *options)
@@ -159,19 +161,35 @@ def measure(name: str, out: str) -> bool:
 def benchmark(*words: str) -> None:
     """``benchmark.py`` in this process, which has imported everything already."""
     if DRY:
-        words = [*words, '--rounds', '1', '--min-seconds', '0']
-        for name in ('--batch', '--dtype'):  # one setting of each run
-            at = words.index(name) + 2
-            while not words[at].startswith('--'):
-                del words[at]
+        words = one_setting([*words, '--rounds', '1', '--min-seconds', '0'], ['--batch', '--dtype'])
     sys.argv = [str(TOOL), '--device', 'cuda', *words]
     runpy.run_path(str(TOOL), run_name='__main__')
 
 
+def time_tiles(*args) -> None:
+    """``kernels.py`` in this process."""
+    import kernels  # it needs Triton, which main has seen to work
+
+    kernels.measure(*args)
+
+
+def one_setting(words: list[str], flags: list[str]) -> list[str]:
+    """The arguments with the first value of each of these flags."""
+    words = [*words, '--']
+    for flag in flags:
+        at = words.index(flag) + 2
+        while not words[at].startswith('--'):
+            del words[at]
+    return words[:-1]
+
+
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--step']:
-        benchmark(*sys.argv[2:], '--rounds', '1', '--min-seconds', '0')
+        words = one_setting(sys.argv[2:], ['--batch'])
+        at = words.index('--batch') + 1
+        words[at] = str(min(int(words[at]), STEP_BATCH))
+        benchmark(*words, '--rounds', '1', '--min-seconds', '0')
     elif sys.argv[1:2] == ['--tiles']:
-        kernels.measure(sys.argv[2], [int(sys.argv[3])])
+        time_tiles(sys.argv[2], [int(sys.argv[3])])
     else:
         sys.exit(main())

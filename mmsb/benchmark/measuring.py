@@ -219,7 +219,7 @@ class _Side:
             self._synchronise()
             seconds = time.perf_counter() - start
         self.steps = max(1, round(min_seconds / seconds))
-        if self.device == 'cuda':
+        if self.device == 'cuda' and self.graph is None:  # a graph's memory is taken already
             model = self.work.model
             held = sum(t.nbytes for t in itertools.chain(model.parameters(), model.buffers()))
             before = torch.cuda.memory_allocated()
