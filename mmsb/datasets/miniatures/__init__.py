@@ -1,2 +1,2 @@
-"""Drawn miniatures of the public data sets, in the real ones' layout. A backbone needs none of it:
-import the module of the data set that you want."""
+"""Synthetic miniatures of public datasets, in the layout of the real ones. The backbones do not
+need them: import the module of the dataset that you want."""

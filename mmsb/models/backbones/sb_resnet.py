@@ -379,8 +379,7 @@ class SBResNet(BaseModule):
         if partly_frozen and any('spatial_bias.' in key for key in report.loaded):
             print_log(
                 f'{type(self).__name__}: the loaded weights include spatial bias, which keeps '
-                'training despite frozen_stages and norm_eval; to freeze it too, set '
-                'freeze_spatial_bias=True',
+                'training under frozen_stages and norm_eval unless freeze_spatial_bias=True',
                 'current',
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
