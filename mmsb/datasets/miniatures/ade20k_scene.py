@@ -74,7 +74,7 @@ LABELS = {
     'traffic light': 137,
     'clock': 149,
 }
-"""The classes that are drawn, with their labels in the annotation files; 0 is everything else."""
+"""Classes that occur, with their labels in the annotation files; 0 is everything else."""
 
 
 # Textures and figures that only scenes use

@@ -82,7 +82,7 @@ CLASSES: dict[str, Figure] = {
     'television': (things.tv, 10, True),
     'tulip': (living.tulip, 25, True),
 }
-"""The fine labels that are drawn."""
+"""The fine labels that occur."""
 
 
 class _Pickler(pickle.Pickler):

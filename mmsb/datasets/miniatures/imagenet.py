@@ -31,7 +31,7 @@ VERSION = 1  # increase it with any change that alters the images
 SPLITS = ('train', 'val')
 
 Figure = tuple[Callable[[np.random.Generator], list[Part]], float, bool]
-"""How it is drawn, degrees it may turn either way, whether mirroring is allowed."""
+"""(function, degrees it may be rotated either way, whether it may be mirrored)."""
 
 CLASSES: dict[str, tuple[str, int, Figure]] = {
     'n01443537': ('goldfish', 1, (living.goldfish, 40, True)),
@@ -71,7 +71,7 @@ CLASSES: dict[str, tuple[str, int, Figure]] = {
     'n07873807': ('pizza', 963, (food.pizza, 180, True)),
     'n11939491': ('daisy', 985, (living.daisy, 25, True)),
 }
-"""The synsets that are drawn: name, number among ImageNet's 1000 classes, figure."""
+"""Synsets that occur: name, number among ImageNet's 1000 classes, figure."""
 
 
 def draw_portrait(rng: np.random.Generator, height: int, width: int, figure: Figure) -> np.ndarray:
