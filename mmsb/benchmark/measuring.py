@@ -30,7 +30,7 @@ def benchmark(
     min_seconds: float = 0.3,
     progress: Callable[[str], None] | None = None,
 ) -> Iterator[Comparison]:
-    """Times networks side by side.
+    """Time networks side by side.
 
     In a round every network has its turn, and every round begins with another one, so that a
     machine that slows down slows all of them. Weights are random: no time depends on them but that
@@ -120,7 +120,7 @@ def operator_times(
 
 
 def _quiet(line: str) -> None:
-    """Says nothing."""
+    """Say nothing."""
 
 
 def _check(names, settings, device, rounds) -> None:
@@ -146,7 +146,7 @@ def _check(names, settings, device, rounds) -> None:
 
 
 def check_compiler(device: str) -> None:
-    """Refuses torch.compile where it could not compile.
+    """Refuse torch.compile where it could not compile.
 
     Raises:
         UserError: There is no C++ compiler (CPU) or no Triton (GPU), or Windows.

@@ -56,7 +56,7 @@ def versions(device: str) -> dict[str, str | int]:
 
 
 def run_benchmark(args) -> None:
-    """Does as ``tools/analysis_tools/benchmark.py``'s arguments say: prints, and writes files.
+    """Do as ``tools/analysis_tools/benchmark.py``'s arguments say: prints, and writes files.
 
     Raises:
         UserError: As :func:`benchmark`; ``args.out`` cannot be written.

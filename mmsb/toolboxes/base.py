@@ -71,7 +71,7 @@ class Toolbox:
     # ------------------------------------------------------------- configs
 
     def check(self) -> None:
-        """Imports the toolbox.
+        """Import the toolbox.
 
         Raises:
             UserError: It is missing, with the line that installs it, or does not import.
@@ -93,10 +93,10 @@ class Toolbox:
             ) from error
 
     def set_loader_defaults(self, loader: ConfigDict) -> None:
-        """Gives a data loader what the toolbox's own tools would, in place."""
+        """Give a data loader what the toolbox's own tools would, in place."""
 
     def draw_predictions(self, cfg: Config, folder: str | None) -> None:
-        """Lets the visualization hook.draw when testing, in place.
+        """Let the visualization hook.draw when testing, in place.
 
         Args:
             cfg: The config.
@@ -162,14 +162,14 @@ class Toolbox:
         raise NotImplementedError
 
     def make_exportable(self, model: nn.Module) -> None:
-        """Changes what exporters cannot follow, in place."""
+        """Change what exporters cannot follow, in place."""
 
     def replace_network(self, model: nn.Module, logits: Callable) -> int:
-        """Lets a function of images compute the model's logits; what makes predictions of them
+        """Let a function of images compute the model's logits; what makes predictions of them
         stays. Returns how many classes the model has."""
         raise NotImplementedError
 
 
 def write_rgb(picture: np.ndarray, path: Path) -> None:
-    """Writes an RGB picture."""
+    """Write an RGB picture."""
     mmcv.imwrite(picture[..., ::-1], str(path))

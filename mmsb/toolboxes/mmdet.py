@@ -43,7 +43,7 @@ class MMDet(Toolbox):
             cfg.default_hooks.visualization.test_out_dir = folder
 
     def dump(self, path: str) -> DumpResults:
-        """Writes masks as RLE, not as full-size arrays."""
+        """Write masks as RLE, not as full-size arrays."""
         from mmdet.evaluation import DumpDetResults
 
         return DumpDetResults(out_file_path=path)

@@ -100,7 +100,7 @@ class MMSeg(Toolbox):
 
 
 class _DumpMaps(DumpResults):
-    """Dumps segmentation maps alone: mmseg's logits would take 600 bytes a pixel."""
+    """Dump segmentation maps alone: mmseg's logits would take 600 bytes a pixel."""
 
     def process(self, data_batch, predictions):
         keys = ('img_path', 'ori_shape')

@@ -53,7 +53,7 @@ class Run:
 
 
 def read_run(name: str, work_dir: Path, coco: COCO) -> Run:
-    """Reads a work directory.
+    """Read a work directory.
 
     Raises:
         UserError: It lacks something, or the predictions are of other images.
@@ -85,7 +85,7 @@ def read_coco(path: Path) -> COCO:
 def read_metrics(
     path: Path, coco: COCO, predictions: Mapping[int, dict[str, np.ndarray]]
 ) -> tuple[dict[str, float], dict[int, float] | None]:
-    """Reads the APs that a test's evaluator found.
+    """Read the APs that a test's evaluator found.
 
     Args:
         path: What ``tools/test.py --metrics-out`` wrote.

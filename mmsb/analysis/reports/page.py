@@ -120,7 +120,7 @@ def _html_table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def write_page(out_dir: str | os.PathLike, blocks: list[tuple]) -> Path:
-    """Writes a page as ``report.md`` and ``report.html``.
+    """Write a page as ``report.md`` and ``report.html``.
 
     Returns:
         The path of ``report.html``.
