@@ -307,7 +307,7 @@ def draw(fields: Sequence[Field]):
 
     If there is only one stage, the networks are placed side by side instead.
     Each map is relative to its own largest contribution; pixels that contribute nothing are grey.
-    The dashed box is the convolutions' receptive field, the dotted one has 99 % of the contribution.
+    The dashed box is the convolutions' receptive field, the dotted one holds 99 % of the total.
 
     Returns:
         The matplotlib ``Figure``.
