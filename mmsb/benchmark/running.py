@@ -103,7 +103,7 @@ def run_benchmark(args) -> None:
 def _run_operators(args, names, settings, device, progress) -> None:
     lines = []
     for setting, times in operator_times(names, settings, device, args.rounds, progress):
-        print(f'\n{setting}, ms a step\n{as_text(*operator_table(times))}', flush=True)
+        print(f'\n{setting}, ms per step\n{as_text(*operator_table(times))}', flush=True)
         for network, operators in times.items():
             lines += [[str(setting), network, *pair] for pair in operators.items()]
     if args.out:
