@@ -1,4 +1,4 @@
-"""Benchmark results: a setting, and the time and memory of each network in it."""
+"""Benchmark results: a setting, and the time and memory of each network."""
 
 from __future__ import annotations
 

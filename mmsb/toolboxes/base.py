@@ -33,7 +33,7 @@ class Target:
 
     Attributes:
         value: Scalar whose gradient is taken.
-        text: Description of it, e.g. class and score.
+        text: Description of the value, e.g. class and score.
         boxes: Explained detections, (N, 4), as x1, y1, x2, y2 in pixels of the input.
         mask: Explained pixels of the input, bool, (H, W).
     """
