@@ -40,7 +40,8 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
         The same model.
 
     Raises:
-        UserError: The model, or a batch norm in it, is in training mode.
+        UserError: The model, or a batch norm in it, is in training mode or has no running
+        statistics.
 
     Example:
         >>> from mmsb.models import SBResNet, fuse_spatial_bias
@@ -48,9 +49,14 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
         >>> any(isinstance(module, nn.BatchNorm2d) for module in model.layer4.modules())
         False
     """
-    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if model.training or any(norm.training for norm in norms):
         raise UserError('a model is fused for inference only: call model.eval() first')
+    if not all(norm.track_running_stats for norm in norms):
+        raise UserError(
+            'a batch norm without running statistics cannot be folded: leave '
+            'track_running_stats=False out of norm_cfg, or run the model unfused'
+        )
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, ResidualBlock):
