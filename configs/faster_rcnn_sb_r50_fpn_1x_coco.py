@@ -1,10 +1,10 @@
 # Faster R-CNN + FPN with SB-ResNet-50, 1x on COCO (paper, section 4.5; 2 GPUs x 8).
 _base_ = './faster_rcnn_r50_fpn_1x_coco.py'
 
-# Nobody has published SB weights. Plain ResNet-50 weights are grown on loading: the network starts
-# as the plain one, and its spatial bias, being new, learns in the frozen stage and under norm_eval
-# too. With an SB-ResNet-50 of your own (from ImageNet, say), this line instead; all of the stage is
-# frozen then:
+# No SB weights are published. Plain ResNet-50 weights are grown on loading: the network starts
+# equal to the plain one. Its new spatial bias also trains in the frozen stage and under norm_eval.
+# To load your own SB-ResNet-50 (e.g. from ImageNet), use the line below instead. The frozen stage
+# then includes spatial bias:
 #   init_cfg=dict(type='Pretrained', checkpoint='YOUR.pth', prefix='backbone.')
 model = dict(
     backbone=dict(

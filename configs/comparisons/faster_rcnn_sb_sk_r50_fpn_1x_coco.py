@@ -1,7 +1,7 @@
 # Faster R-CNN + FPN, ResNet-50 with selective kernels and spatial bias.
 _base_ = '../faster_rcnn_sb_r50_fpn_1x_coco.py'
 
-# No plain ResNet weights fit: these are those of its own pretraining.
+# Plain ResNet weights do not fit: use weights from this backbone's own pretraining.
 checkpoint = 'work_dirs/sb_sk_resnet50_step-90e_in1k/epoch_90.pth'
 model = dict(
     backbone=dict(

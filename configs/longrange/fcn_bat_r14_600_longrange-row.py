@@ -1,4 +1,4 @@
-# BAT blocks behind blocks 2 and 4; task 'row'.
+# BAT blocks after blocks 2 and 4; task 'row'.
 _base_ = './fcn_r14_600_longrange-row.py'
 
 model = dict(

@@ -1,5 +1,5 @@
-# Non-local blocks behind blocks 2 and 4, on a grid of 16 x 16 (Reduced NL): over all 4096 pixels
-# each takes 5 seconds an iteration on a CPU. Task 'row'.
+# Non-local blocks after blocks 2 and 4, on a grid of 16 x 16 (Reduced NL). Over all 4096
+# pixels each block would take 5 seconds per iteration on a CPU. Task 'row'.
 _base_ = './fcn_r14_600_longrange-row.py'
 
 model = dict(

@@ -1,5 +1,5 @@
-# The baseline of the ablation of stages (as Table 1): three stages of one bottleneck, all at stride
-# 1, of 32, 64 and 128 channels; a receptive field of 9 x 9 pixels. Task 'row'.
+# The baseline of the stage ablation (as Table 1): three stages of one bottleneck with 32, 64 and
+# 128 channels, all at stride 1. The receptive field is 9 x 9 pixels. Task 'row'.
 _base_ = './fcn_r14_600_longrange-row.py'
 
 model = dict(

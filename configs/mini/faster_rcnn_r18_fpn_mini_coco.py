@@ -1,5 +1,5 @@
 # The baseline of faster_rcnn_sb_r18_fpn_mini_coco.py: the same recipe, mmdet's own ResNet-18.
-# Faster R-CNN small enough for a laptop without a GPU, from scratch, on the drawn miniature COCO
+# Faster R-CNN that trains on a laptop without a GPU, from scratch, on the synthetic miniature COCO
 # (tools/dataset_tools/make_mini_coco.py): narrow, few proposals, small images.
 _base_ = '../faster_rcnn_r50_fpn_1x_coco.py'
 
@@ -9,7 +9,7 @@ model = dict(
     backbone=dict(
         depth=18,
         base_channels=24,
-        frozen_stages=-1,  # from scratch: everything trains, batch norm too
+        frozen_stages=-1,  # from scratch: everything trains, including batch norm
         norm_eval=False,
         zero_init_residual=False,
         init_cfg=None,

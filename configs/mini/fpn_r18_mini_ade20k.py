@@ -1,5 +1,5 @@
 # The baseline of fpn_sb_r18_mini_ade20k.py: the same recipe, mmseg's own ResNet-18.
-# Semantic FPN small enough for a laptop without a GPU, from scratch, on the drawn miniature ADE20K
+# Semantic FPN that trains on a laptop without GPU, from scratch, on the synthetic miniature ADE20K
 # (tools/dataset_tools/make_mini_ade20k.py).
 _base_ = '../fpn_r50_40k_ade20k-512x512.py'
 
@@ -15,7 +15,7 @@ model = dict(
 )
 
 train_pipeline = [
-    # mmcv's and mmseg's, but what is wrong with a file is said with its name
+    # like mmcv's and mmseg's transforms, but errors name the file
     dict(type='mmsb.LoadImageFromFile'),
     dict(type='mmsb.LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomResize', scale=(192, 144), ratio_range=(0.9, 1.5), keep_ratio=True),

@@ -1,5 +1,5 @@
-# The backbone from resnet18_mini_in1k.py, a plain ResNet, grown on loading; MMSB_RESNET18=PATH says
-# where its checkpoint is.
+# The backbone is the plain ResNet of resnet18_mini_in1k.py, grown on loading. Set its checkpoint
+# with MMSB_RESNET18=PATH.
 _base_ = './fpn_sb_r18_mini_ade20k.py'
 
 checkpoint = '{{$MMSB_RESNET18:work_dirs/resnet18_mini_in1k/epoch_12.pth}}'

@@ -1,4 +1,4 @@
-# The backbone from sb_resnet18_mini_in1k.py; MMSB_SB_RESNET18=PATH says where its checkpoint is.
+# The backbone is that of sb_resnet18_mini_in1k.py. Set its checkpoint with MMSB_SB_RESNET18=PATH.
 _base_ = './fpn_sb_r18_mini_ade20k.py'
 
 checkpoint = '{{$MMSB_SB_RESNET18:work_dirs/sb_resnet18_mini_in1k/epoch_12.pth}}'

@@ -1,6 +1,6 @@
 # The baseline of sb_resnet18_mini_in1k.py: the same recipe, mmpretrain's own ResNet-18.
-# A narrow classifier on the drawn miniature ImageNet (tools/dataset_tools/make_mini_imagenet.py),
-# the backbone of the mini detectors and segmentors: minutes on a laptop without a GPU.
+# A narrow classifier on synthetic mini ImageNet (tools/dataset_tools/make_mini_imagenet.py),
+# which pretrains the mini detectors and segmentors in minutes on a laptop without a GPU.
 _base_ = '../resnet50_step-90e_in1k.py'
 
 data_root = '{{$MMSB_IMAGENET_ROOT:data/mini_imagenet}}'
@@ -24,7 +24,7 @@ test_pipeline = [
     dict(type='CenterCrop', crop_size=96),
     dict(type='PackInputs'),
 ]
-# the miniature's own classes, which are those of its folders
+# the classes of the miniature are its folders
 train_dataloader = dict(
     batch_size=16,  # x 2 processes
     num_workers=1,
@@ -68,6 +68,6 @@ auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(interval=4),
-    visualization=dict(rescale_factor=3),  # what --show-dir writes on them can be read
+    visualization=dict(rescale_factor=3),  # makes text of --show-dir legible
 )
 log_processor = dict(window_size=10)

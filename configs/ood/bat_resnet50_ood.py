@@ -1,4 +1,4 @@
-# ResNet-50 with BAT blocks tested against humans (paper, Table 11).
+# ResNet-50 with BAT blocks compared with humans (paper, Table 11).
 _base_ = ['./sb_resnet50_ood.py', '../_base_/plugins/bat.py']
 
 model = dict(backbone=dict(spatial_bias=None, plugins=_base_.plugins))

@@ -1,5 +1,5 @@
-# The baseline of sb_resnet50_ood.py: mmpretrain's own ResNet-50, tested against humans (paper,
-# Table 11). Any of its ImageNet checkpoints fits, whichever the recipe.
+# The baseline of sb_resnet50_ood.py: mmpretrain's own ResNet-50, compared with humans (paper,
+# Table 11). Its ImageNet checkpoints of either recipe can be used.
 _base_ = [
     '../_base_/models/resnet50_in1k.py',
     '../_base_/datasets/ood.py',

@@ -1,1 +1,1 @@
-"""Counting and showing what was trained. Import the module you need; each has its own needs."""
+"""Analysis of models and trainings. Import modules one by one: their dependencies differ."""

@@ -1,4 +1,4 @@
-"""Figures without a window, and the one style of their axes."""
+"""matplotlib figures that need no display, and their common style."""
 
 import os
 
@@ -6,15 +6,15 @@ from mmsb.utils.files import replacing
 
 
 def new_figure(size: tuple[float, float], dpi: int = 100, layout: str | None = 'constrained'):
-    """An empty figure.
+    """Make an empty figure.
 
     Args:
         size: Width and height in inches.
         dpi: Pixels per inch. Defaults to 100.
-        layout: matplotlib's layout engine; None where places are given. Defaults to 'constrained'.
+        layout: matplotlib's layout engine; None to place axes by hand. Defaults to 'constrained'.
 
     Returns:
-        matplotlib.figure.Figure: The figure, which needs no display.
+        matplotlib.figure.Figure: The figure.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -25,11 +25,11 @@ def new_figure(size: tuple[float, float], dpi: int = 100, layout: str | None = '
 
 
 def style_axes(axes, integers: bool = False) -> None:
-    """Gives axes of curves a grey grid behind them and no frame above and at the right.
+    """Style the axes of curves: a grey grid behind them, no frame at the top and right.
 
     Args:
-        axes: matplotlib's axes.
-        integers: Whether x counts something, as epochs. Defaults to False.
+        axes: A matplotlib ``Axes``.
+        integers: Whether x takes only integer ticks, e.g. for epochs. Defaults to False.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -41,12 +41,12 @@ def style_axes(axes, integers: bool = False) -> None:
 
 
 def save_figure(figure, path: str | os.PathLike, **options) -> None:
-    """Writes a figure as PNG, whole or not at all.
+    """Write a figure as PNG; a failure leaves no partial file.
 
     Args:
-        figure: matplotlib's figure.
-        path: The file.
-        **options: Of ``savefig``.
+        figure: A matplotlib ``Figure``.
+        path: The file to write.
+        **options: Passed to ``savefig``.
 
     Raises:
         UserError: The file cannot be written.

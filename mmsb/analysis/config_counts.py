@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of what a config describes: a whole model or its backbone."""
+"""Parameters and multiply-accumulates of a config's model or of its backbone alone."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mmsb.utils.errors import UserError
 
 @dataclass(frozen=True)
 class ConfigCounts:
-    """What a config's model costs.
+    """Parameters and operations of a config's model.
 
     Attributes:
         counts: Parameters and operations, for one image.
         shape: Height and width of the image.
-        padded: Height and width after the padding of the data preprocessor.
-        proposals: Boxes that the second stage of a detector was counted with; None without one.
+        padded: Height and width after the data preprocessor's padding.
+        proposals: Number of boxes used to count the second stage of a detector; None without one.
     """
 
     counts: Counts
@@ -43,23 +43,23 @@ def count_config(
     backbone: bool = False,
     cfg_options: dict | None = None,
 ) -> ConfigCounts:
-    """Builds a config's model without its weights and counts it at inference.
+    """Build a config's model without its weights and count it at inference.
 
     A two-stage detector's second stage is counted with as many boxes as its test settings
-    allow, so that the figure depends neither on weights nor on an image.
+    allow, so the result does not depend on the weights or on an image.
 
     Args:
         path: The config file.
-        shape: Height and width of the image; None for those of the config's test pipeline.
-        device: Where to run it; on 'meta' nothing is computed.
-        backbone: Count the backbone alone.
-        cfg_options: Settings to override.
+        shape: Height and width of the image; None (default) takes the config's test size.
+        device: Device to run it on. On 'meta', the default, nothing is computed.
+        backbone: Whether to count the backbone alone. Defaults to False.
+        cfg_options: Config settings to override. Defaults to None.
 
     Returns:
-        The counts and what they are for.
+        The counts, with the image size and number of proposals they hold for.
 
     Raises:
-        UserError: The config or its toolbox is missing, or the model cannot run so.
+        UserError: The config or its toolbox is missing, or the model cannot run on this input.
 
     Example:
         >>> path = 'configs/faster_rcnn_sb_r50_fpn_1x_coco.py'
@@ -76,7 +76,7 @@ def count_config(
 
     part = cfg.model.backbone if backbone else cfg.model
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        # Built on the CPU and moved: what reads numbers from tensors cannot be built on meta.
+        # Build on the CPU, then move: modules that read tensor values cannot be built on meta.
         model = MODELS.build(part).to(device)
     proposals = None if backbone else _fix_proposals(model)
     image = torch.empty(1, 3, *padded, device=device)
@@ -104,10 +104,10 @@ def _check_device(device: str) -> None:
 
 
 def _fix_proposals(model: nn.Module) -> int | None:
-    """Gives a detector's second stage boxes and features of the right shape, from nothing.
+    """Feed a detector's second stage boxes and features of the right shape, all zero.
 
-    How many boxes the first stage finds, and which level of the pyramid each belongs to, depend
-    on the numbers; what a box costs does not, and RoIAlign is in neither convention.
+    The number of boxes and their pyramid levels depend on the values, but the cost per box does
+    not. Neither convention counts RoIAlign. Returns the number of boxes, None if single-stage.
     """
     if not (hasattr(model, 'rpn_head') and hasattr(model, 'roi_head')):
         return None

@@ -1,12 +1,12 @@
-"""Parameters and multiply-accumulates of any module, on any device, also ``meta``.
+"""Parameters and multiply-accumulates of any module, on any device including ``meta``.
 
-Two conventions. *Convolution and linear MACs* is what most papers mean (fvcore's ``conv`` and
-``linear``). *The paper's* is thop 0.0.31's, which Table 1 confirms to the printed digit. Products
-of two activations, as in attention, are in neither: both tools miss them, so they stand alone.
+There are two conventions. Most papers count *convolution and linear MACs* (fvcore's ``conv`` and
+``linear``). The paper counts as thop 0.0.31 does; Table 1 agrees to the printed digit. Neither tool
+counts products of two activations, as in attention, so these are reported separately.
 
-thop sees only layers, modules without children, and no function that another module calls itself.
-Spatial bias is the exception here: the printed FLOPs contain its pooling and upsampling, so the
-measured model must have had them as layers, where ours calls functions.
+thop sees only layers (modules without children), not functions that other modules call. Spatial
+bias is an exception here: the paper's FLOPs include its pooling and upsampling, so the authors'
+model must have had them as layers, while ours calls functions.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from mmsb.models import SpatialBias
 
 aten = torch.ops.aten
 
-# thop 0.0.31, operations for one number of the output
+# thop 0.0.31: operations per output element
 UPSAMPLING = {'nearest': 0, 'linear': 5, 'bilinear': 11, 'trilinear': 31, 'bicubic': 259}
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a module costs.
+    """Parameters and operations of a module.
 
     Attributes:
-        params: Parameters.
-        macs: Multiply-accumulates of convolutions and linear layers; no bias, no norm.
+        params: Number of parameters.
+        macs: Multiply-accumulates of convolutions and linear layers, without bias and norms.
         thop: Operations in the paper's convention, thop 0.0.31.
-        matmul_macs: Multiply-accumulates of products of two activations. torch's own
-            ``MultiheadAttention`` hides its linear layers, which then count here.
+        matmul_macs: Multiply-accumulates of products of two activations. The linear layers inside
+            torch's ``MultiheadAttention`` are hidden and count here.
     """
 
     params: int = 0
@@ -57,17 +57,17 @@ class Counts:
 
 
 def count_params(module: nn.Module) -> int:
-    """Parameters of a module, shared ones once; buffers are none."""
+    """Count the parameters of a module, shared ones once, without buffers."""
     return sum(p.numel() for p in module.parameters())
 
 
 def count(module: nn.Module, *inputs: Tensor, forward: Callable | None = None) -> Counts:
-    """Counts a module at inference.
+    """Count a module at inference.
 
     Args:
-        module: The module, which is left in eval mode.
-        *inputs: What to call it on, on its device; a batch of 1 for the usual figures.
-        forward: Called in place of the module, for one that has several ways to run.
+        module: The module. It is switched to eval mode and stays there.
+        *inputs: Its inputs, on its device. Published figures are for a batch of 1.
+        forward: Called instead of the module if given, e.g. for a model with several modes.
 
     Returns:
         Its parameters and operations.
@@ -87,16 +87,16 @@ def count(module: nn.Module, *inputs: Tensor, forward: Callable | None = None) -
 
 
 class Counter:
-    """Counts what runs inside a ``with`` block.
+    """Counter of the operations that run inside a ``with`` block.
 
     Attributes:
-        counts: What ran so far; no parameters.
+        counts: Operations so far, without parameters.
     """
 
     def __init__(self):
         self.counts = Counts()
         self._modes = _Functions(self), _Products(self)
-        self.in_layer = False  # a linear layer is a product too, but of weights
+        self.in_layer = False  # a linear layer also calls matmul, but with weights
         self._callers: list[nn.Module] = []
         self._hooks = ()
 
@@ -128,7 +128,7 @@ class Counter:
 
 
 class _Functions(TorchFunctionMode):
-    """Sees the functions that layers call, with their names: adaptive pooling stays that."""
+    """Intercept torch functions before decomposition, so adaptive pooling is still recognisable."""
 
     def __init__(self, counter: Counter):
         super().__init__()
@@ -152,7 +152,7 @@ class _Functions(TorchFunctionMode):
 
 
 class _Products(TorchDispatchMode):
-    """Sees matrix products, however they were spelled: ``@``, ``einsum``, ``matmul``."""
+    """Intercept matrix products, written as ``@``, ``einsum`` or ``matmul``."""
 
     def __init__(self, counter: Counter):
         super().__init__()
@@ -168,8 +168,8 @@ class _Products(TorchDispatchMode):
 
 
 def _shape_only(func: Callable, input: Tensor, size=None, *args, **kwargs) -> Tensor | None:
-    # On the meta device torch decomposes these two into dozens of Python calls, three quarters of
-    # the time of counting, to find shapes that are plain.
+    # On the meta device torch decomposes these two into dozens of Python calls, which took three
+    # quarters of the counting time, although their output shapes are obvious.
     if not input.is_meta:
         return None
     if func is F.batch_norm:
@@ -179,11 +179,11 @@ def _shape_only(func: Callable, input: Tensor, size=None, *args, **kwargs) -> Te
     return None
 
 
-# Products and the place of their left factor among the arguments.
+# Matrix products and the argument index of their left factor.
 PRODUCTS = {aten.mm: 0, aten.bmm: 0, aten.mv: 0, aten.dot: 0, aten.addmm: 1, aten.baddbmm: 1}
 
 
-# ------------------------------------------------- rules: what one call of a function costs
+# ------------------------------------------------- rules: the cost of one function call
 
 
 def _conv(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, *_, **__):
@@ -194,7 +194,7 @@ def _conv(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None
 def _conv_transpose(
     out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, *_, **__
 ):
-    macs = input.numel() * weight[0].numel()  # an input reaches that many outputs
+    macs = input.numel() * weight[0].numel()  # outputs per input element
     return Counts(macs=macs, thop=macs + (bias is not None) * out.numel())
 
 
@@ -204,7 +204,7 @@ def _linear(out: Tensor, input: Tensor, *_, **__):
 
 
 def _batch_norm(out: Tensor, input: Tensor, *_, **__):
-    return Counts(thop=2 * input.numel())  # 4 from thop 0.1 on, which Table 1 contradicts
+    return Counts(thop=2 * input.numel())  # thop 0.1 and later count 4, which contradicts Table 1
 
 
 def _avg_pool(out: Tensor, *_, **__):
@@ -214,7 +214,7 @@ def _avg_pool(out: Tensor, *_, **__):
 def _adaptive_avg_pool(dims: int, out: Tensor, input: Tensor, *_, **__):
     cells = 1
     for i, o in zip(input.shape[-dims:], out.shape[-dims:], strict=True):
-        cells *= i // o  # 0 where the map is smaller than the grid, as in thop
+        cells *= i // o  # 0 if the map is smaller than the grid, as in thop
     return Counts(thop=out.numel() * (cells + 1))
 
 
@@ -224,7 +224,7 @@ def _interpolate(
     return Counts(thop=UPSAMPLING.get(mode, 0) * out.numel())
 
 
-# Max pooling, activations, softmax, layer norm and arithmetic cost nothing, in either convention.
+# Neither convention counts max pooling, activations, softmax, layer norm and arithmetic.
 RULES: dict[Callable, Callable[..., Counts]] = {
     F.linear: _linear,
     F.batch_norm: _batch_norm,

@@ -1,4 +1,4 @@
-"""The least time that spatial bias can take: operations and bytes, block by block."""
+"""Roofline of spatial bias: its minimum time from operations and memory traffic, per block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmsb.models.backbones.residual_block import Bottleneck
 
 @dataclass(frozen=True)
 class Work:
-    """Of one operator or several: multiply-accumulates, and numbers read and written."""
+    """Multiply-accumulates of some operators, and the tensor elements they read and write."""
 
     macs: int = 0
     numbers: int = 0
@@ -25,21 +25,21 @@ class Work:
         return Work(self.macs + other.macs, self.numbers + other.numbers)
 
     def seconds(self, macs_per_second: float, bytes_per_second: float, itemsize: int = 4) -> float:
-        """The least time: whichever of arithmetic and memory takes longer."""
+        """Minimum time: that of arithmetic or of memory, whichever is longer."""
         return max(self.macs / macs_per_second, self.numbers * itemsize / bytes_per_second)
 
 
 @dataclass(frozen=True)
 class BlockWork:
-    """A stage's blocks of fused inference, for a batch.
+    """Work of one stage's blocks in fused inference, for one batch.
 
     Attributes:
         stage: 1 to 4.
-        blocks: How many have spatial bias.
-        plain: Operators without it.
-        added: What spatial bias adds as it is written: every operator reads and writes memory.
-        least: What it would add if its maps never left the chip: pooled where conv1 writes its
-            output, upsampled where conv3 reads its input.
+        blocks: Number of blocks with spatial bias.
+        plain: Operators without spatial bias.
+        added: Operators that spatial bias adds, each reading from and writing to memory.
+        least: The same if its maps never left the chip: pooled where conv1 writes its output,
+            upsampled where conv3 reads its input.
     """
 
     stage: int
@@ -50,16 +50,16 @@ class BlockWork:
 
 
 def count_work(model: SBResNet, batch: int, shape: Sequence[int]) -> list[BlockWork]:
-    """Counts operations and bytes of the blocks with spatial bias.
+    """Count operations and bytes of the blocks with spatial bias.
 
     Args:
-        model: A backbone of bottlenecks, its spatial bias beside conv2, concatenated. It is moved
-            to the meta device.
-        batch: Images.
-        shape: Their height and width in pixels.
+        model: A backbone of bottlenecks, with spatial bias beside conv2 and concatenated. It is
+            moved to the meta device.
+        batch: Number of images.
+        shape: Height and width of the images in pixels.
 
     Returns:
-        The stages that have it; norms are folded into convolutions.
+        The stages with spatial bias; norms count as folded into convolutions.
     """
     shapes = {}
     meta = model.to('meta').eval()
@@ -84,7 +84,7 @@ def count_work(model: SBResNet, batch: int, shape: Sequence[int]) -> list[BlockW
 
 
 def _block(block: Bottleneck, before: torch.Size, after: torch.Size) -> tuple[list[Work], ...]:
-    """Operators of a bottleneck; the shapes are those of conv2's input and output."""
+    """Count a bottleneck's operators, given the shapes of conv2's input and output."""
     bias = block.spatial_bias
     batch, width = before[0], before[1]
     fine, coarse = batch * before[2] * before[3], batch * after[2] * after[3]
@@ -96,7 +96,7 @@ def _block(block: Bottleneck, before: torch.Size, after: torch.Size) -> tuple[li
         macs = pixels_out * inputs // layer.groups * outputs * math.prod(layer.kernel_size)
         return Work(macs, pixels_in * inputs + pixels_out * outputs)
 
-    def touch(numbers: int) -> Work:  # in place: read and written
+    def touch(numbers: int) -> Work:  # in place: reads and writes each element
         return Work(0, 2 * numbers)
 
     wide = block.conv1.in_channels
@@ -114,19 +114,19 @@ def _block(block: Bottleneck, before: torch.Size, after: torch.Size) -> tuple[li
         Work(0, fine * reduced + grid * reduced),  # pooling
         Work(mixing, grid * (reduced + maps)),
         Work(0, grid * maps + coarse * maps),  # upsampling
-        touch(coarse * (width + maps)),  # the concatenation: read, and written elsewhere
+        touch(coarse * (width + maps)),  # concatenation: read and copied
         touch(coarse * maps),  # ReLU
-        Work(coarse * maps * channels, coarse * maps),  # the columns of conv3
+        Work(coarse * maps * channels, coarse * maps),  # the added input channels of conv3
     ]  # fmt: skip
     macs = fine * width * reduced + mixing + coarse * maps * channels
     return plain, added, [Work(macs, grid * (reduced + maps))]
 
 
 def measure_device(device: str = 'cpu', rounds: int = 9) -> tuple[float, float]:
-    """What a large matrix product and a large copy reach.
+    """Measure the rates of a large matrix product and a large copy.
 
     Returns:
-        Multiply-accumulates and bytes a second, float32, the median of the rounds.
+        Multiply-accumulates and bytes per second in float32, medians of the rounds.
     """
     a, b = (torch.randn(2048, 2048, device=device) for _ in range(2))
     big = torch.randn(1 << 26, device=device)
@@ -148,11 +148,11 @@ def measure_device(device: str = 'cpu', rounds: int = 9) -> tuple[float, float]:
 def roofline_table(
     works: Sequence[BlockWork], macs_per_second: float, bytes_per_second: float
 ) -> tuple[list[str], list[list[str]]]:
-    """The stages' operations, megabytes and least times, spatial bias over the plain blocks.
+    """Tabulate operations, megabytes and minimum times per stage, plain and with spatial bias.
 
     Returns:
-        Head and rows: million MACs and MB of the plain blocks, of spatial bias as written and at
-        least, and the least milliseconds of each on a device with these rates.
+        Head and rows: million MACs and MB of the plain blocks, of spatial bias as implemented and
+        at its minimum, and the minimum milliseconds of each on a device with these rates.
     """
     head = [
         'stage',

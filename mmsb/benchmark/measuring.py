@@ -1,4 +1,4 @@
-"""Time and memory of networks side by side, in one process and in interleaved rounds."""
+"""Time and memory of networks, measured in one process in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def benchmark(
     min_seconds: float = 0.3,
     progress: Callable[[str], None] | None = None,
 ) -> Iterator[Comparison]:
-    """Times networks side by side.
+    """Time networks side by side.
 
-    In a round every network has its turn, and every round begins with another one, so that a
-    machine that slows down slows all of them. Weights are random: no time depends on them but that
-    of a detector's boxes.
+    Each round runs every network once, starting with a different one, so that a slower machine
+    affects all of them. Weights are random; only a detector's box post-processing depends on them.
 
     Args:
         names: Networks (`workloads.NETWORKS`, `VARIANTS`) and configs; the first is the baseline.
-        settings: What to run them with, one after the other.
-        device: 'cpu' or 'cuda'.
-        rounds: Rounds that count, after two to warm up.
-        min_seconds: The least length of a network's turn; it takes steps enough.
-        progress: Is told what goes on.
+        settings: Settings to run, one after the other.
+        device: 'cpu' or 'cuda'. Defaults to 'cpu'.
+        rounds: Number of measured rounds, after two warm-up steps. Defaults to 10.
+        min_seconds: Minimum time per network and round, in seconds; sets the number of steps.
+            Defaults to 0.3.
+        progress: Called with each progress message. Defaults to None.
 
     Yields:
-        A comparison for each setting.
+        One comparison per setting.
 
     Raises:
-        UserError: A network, the device or the compiler is missing, or a setting makes no sense.
+        UserError: A network, the device or the compiler is missing, or a setting is invalid.
     """
     settings, progress = list(settings), progress or _quiet
     _check(names, settings, device, rounds)
@@ -74,21 +74,21 @@ def operator_times(
     rounds: int = 10,
     progress: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[Setting, dict[str, dict[str, float]], dict[str, int] | None]]:
-    """Where a step's time goes: each operator's own, on a GPU each kernel's, by PyTorch's profiler.
+    """Measure the self time of each operator, or GPU kernel, in a step with PyTorch's profiler.
 
-    Turns are as in :func:`benchmark`, of one step each. The profiler costs time too: compare
-    networks, not with figures of :func:`benchmark`.
+    Rounds are as in :func:`benchmark`, with one step per network. Profiling slows the step down:
+    compare these figures with each other only, not with those of :func:`benchmark`.
 
     Args:
         names: As in :func:`benchmark`.
-        settings: As there.
-        device: As there.
-        rounds: As there.
-        progress: As there.
+        settings: As in :func:`benchmark`.
+        device: As in :func:`benchmark`.
+        rounds: As in :func:`benchmark`.
+        progress: As in :func:`benchmark`.
 
     Yields:
-        A setting; for each network, median milliseconds a step by operator or kernel; and for each
-        network the kernels that a step launches, None on a CPU.
+        A setting; for each network, median milliseconds per step by operator (on a GPU by
+        kernel); and for each network the number of kernels that a step launches, None on a CPU.
 
     Raises:
         UserError: As :func:`benchmark`.
@@ -121,7 +121,7 @@ def operator_times(
 
 
 def _quiet(line: str) -> None:
-    """Says nothing."""
+    """Ignore a progress message."""
 
 
 def _check(names, settings, device, rounds) -> None:
@@ -154,10 +154,10 @@ def _check(names, settings, device, rounds) -> None:
 
 
 def check_compiler(device: str) -> None:
-    """Refuses torch.compile where it could not compile.
+    """Check that torch.compile can work on a device.
 
     Raises:
-        UserError: There is no C++ compiler (CPU) or no Triton (GPU), or Windows.
+        UserError: There is no C++ compiler (CPU) or no Triton (GPU).
     """
     if device == 'cuda':
         try:
@@ -176,7 +176,7 @@ def _sides(names: Sequence[str], setting: Setting, device: str) -> list[_Side]:
 
 
 class _Side:
-    """A network in the making of a comparison."""
+    """A network that is being measured in a setting."""
 
     def __init__(self, name: str, setting: Setting, device: str):
         self.setting, self.device, self.steps = setting, device, 1
@@ -199,7 +199,7 @@ class _Side:
         self.cast = setting.fuse and not self.work.from_config
         if self.cast:
             model.to(DTYPES[setting.dtype])
-        if setting.compile:  # in place: the workload's functions call the same modules
+        if setting.compile:  # in place, because the workload's functions call these modules
             (model.backbone if self.work.from_config else model).compile()
         if setting.data:
             self.batches = self.work.batches()
@@ -228,7 +228,7 @@ class _Side:
             self.measured.memory = torch.cuda.max_memory_allocated() - before + held
 
     def turn(self) -> None:
-        """A round's steps of this network, timed."""
+        """Time this network's steps of one round."""
         taken: dict[str, float] = {}
         for _ in range(self.steps):
             for part, seconds in self.step().items():
@@ -256,7 +256,7 @@ class _Side:
         return dict(zip(self.setting.parts, self._between(marks), strict=True))
 
     def profile(self) -> tuple[dict[str, float], int]:
-        """A step's milliseconds by operator, or by kernel on a GPU, and the kernels launched."""
+        """Return a step's milliseconds by operator (GPU: kernel) and the number of events."""
         on_gpu = self.device == 'cuda'
         activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]
         with profile(activities=activities) as profiler:
@@ -291,7 +291,7 @@ class _Side:
     def _record(self) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # what is made at the first call cannot be recorded
+        with torch.cuda.stream(stream):  # lazy initialization cannot be recorded
             for _ in range(3):
                 self._replayed()
         torch.cuda.current_stream().wait_stream(stream)
@@ -305,7 +305,7 @@ class _Side:
         self.graph = graph
 
     def _replayed(self) -> None:
-        """What a graph holds of a step; gradients are made anew, as after an optimizer's step."""
+        """Run what a graph records of a step; gradients start empty, as after an optimizer's step."""
         if self.setting.mode == 'inference':
             return self._predict()
         self.work.model.zero_grad()

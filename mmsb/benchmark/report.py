@@ -1,4 +1,4 @@
-"""A benchmark's figures as tables, CSV and pictures, beside what the paper prints."""
+"""Tables, CSV and figures of a benchmark, beside the paper's values."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from mmsb.benchmark.results import Comparison, Measured
 from mmsb.benchmark.workloads import NETWORKS, STOCK
 from mmsb.studies.paper.printed import PRINTED, R50
 
-# The paper's row of a network: Top-1 and images a second, of its Tables 8 and 9.
+# Row of a network in the paper's Tables 8 and 9: Top-1 and images per second.
 PAPER = {row.same_as or (row.table, row.row): row for row in PRINTED if row.throughput}
 PAPER_SHAPE = (224, 224)
 GREY, BLUE, ORANGE = '#7f7f7f', '#1f77b4', '#d95f02'
 
 
 def paper_ratio(name: str) -> float | None:
-    """What the paper prints of a network's throughput over ResNet-50's; None if nothing."""
+    """Get the paper's throughput of a network relative to ResNet-50; None if not printed."""
     row = PAPER.get(NETWORKS.get(name))
     return row.throughput / PAPER[R50].throughput if row else None
 
 
 def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """A comparison as head and rows of cells.
+    """Tabulate a comparison as head and rows of cells.
 
     Returns:
-        Network, parameters in millions, median milliseconds a step and its parts, images a second,
-        throughput over the baseline's (median of the rounds, with their quartiles) and over the
-        toolbox's own ResNet where that is compared too, the paper's where it prints one, and the
-        peak memory over the baseline's where it was measured.
+        Network, parameters in millions, median milliseconds per step and per part of it, images
+        per second, throughput relative to the baseline (median and quartiles of the rounds) and
+        to the toolbox's own ResNet if that is compared too, the paper's ratio if printed, and peak
+        memory relative to the baseline if measured.
     """
     setting, networks = comparison.setting, comparison.networks
     parts = setting.parts if len(setting.parts) > 1 else ()
@@ -65,7 +65,7 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Four digits of a time below 10 ms, else one after the point."""
+    """Format a time: three decimals below 10 ms, otherwise one."""
     value = seconds * 1e3
     return f'{value:.3f}' if value < 10 else f'{value:.1f}'
 
@@ -73,16 +73,15 @@ def milliseconds(seconds: float) -> str:
 def operator_table(
     times: dict[str, dict[str, float]], launches: dict[str, int] | None = None
 ) -> tuple[list[str], list[list[str]]]:
-    """Operators by network as head and rows of cells, those first in which they differ most.
+    """Tabulate operator times per network, starting with the largest differences.
 
     Args:
-        times: Milliseconds by operator of each network; the first is the baseline.
-        launches: Kernels that each network launches in a step; None on a CPU.
+        times: Milliseconds by operator, by network; the first network is the baseline.
+        launches: Number of kernels that a step launches, by network. Defaults to None (a CPU).
 
     Returns:
-        Operator, milliseconds of each network; all operators together at the end, and those
-        that take less than a thousandth in any network in one row before. The number of
-        launches is the last row.
+        Head and rows: operator, milliseconds of each network. At the end stand the sum of the
+        operators that take less than 0.1 % in every network, the sum of all, and the launches.
     """
     total = [sum(operators.values()) for operators in times.values()]
     keys = dict.fromkeys(key for operators in times.values() for key in operators)
@@ -102,7 +101,7 @@ def operator_table(
 
 
 def as_blocks(comparisons: Sequence[Comparison]) -> list[tuple]:
-    """The comparisons' tables as a page's blocks (see :mod:`mmsb.analysis.reports.page`)."""
+    """Convert comparisons to tables of a page (see :mod:`mmsb.analysis.reports.page`)."""
     blocks = []
     for comparison in comparisons:
         blocks += [('p', f'{comparison.setting}:'), ('table', *table(comparison))]
@@ -110,7 +109,7 @@ def as_blocks(comparisons: Sequence[Comparison]) -> list[tuple]:
 
 
 def quartiles(values: Sequence[float]) -> str:
-    """The first and the third quartile, as 0.95-0.97; of one value nothing."""
+    """Format the first and third quartile, e.g. 0.950-0.970; one value gives `NONE`."""
     if len(values) < 2:
         return NONE
     low, _, high = statistics.quantiles(values, n=4, method='inclusive')
@@ -118,7 +117,7 @@ def quartiles(values: Sequence[float]) -> str:
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """Every round of every network, one a line."""
+    """Format all rounds of all networks as CSV, one per line."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
     writer.writerow(
@@ -139,12 +138,12 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
 
 
 def draw(comparisons: Sequence[Comparison], device: str) -> Figure | None:
-    """The picture of a benchmark: the paper's Fig. 1, or ratios over the settings.
+    """Draw a benchmark: like the paper's Fig. 1, or ratios over the settings.
 
     Returns:
-        Throughput against the accuracy and the parameters that the paper prints, where its
-        networks were timed in one setting; over several settings the throughput of each network;
-        None where there is nothing to compare.
+        For one setting with networks of the paper: accuracy (as printed) and parameters against
+        throughput. For several settings: relative throughput of each network. None if there is
+        nothing to compare.
     """
     if len(comparisons[0].networks) < 2:
         return None
@@ -224,7 +223,7 @@ def _draw_settings(comparisons: Sequence[Comparison], device: str) -> Figure:
 
 
 def _differences(comparisons: Sequence[Comparison]) -> list[str]:
-    """What tells the settings apart, as labels."""
+    """Label the settings by the values in which they differ."""
     pieces = [str(comparison.setting).split(', ') for comparison in comparisons]
     common = set(pieces[0]).intersection(*pieces)
     return [', '.join(p for p in piece if p not in common) or piece[0] for piece in pieces]

@@ -1,4 +1,4 @@
-"""What a benchmark found: a setting, and each network's time and memory in it."""
+"""Benchmark results: a setting, and the time and memory of each network."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ PARTS = dict(inference=('inference',), training=('forward', 'backward', 'optimiz
 
 @dataclass(frozen=True)
 class Setting:
-    """What all sides of a comparison are run with.
+    """Conditions shared by all networks of a comparison.
 
     Attributes:
-        mode: 'inference' or 'training': forward, backward and an SGD step.
-        batch: Images a step.
-        shape: Their height and width.
-        dtype: 'fp32', or 'bf16' and 'fp16': through autocast, but of a network with folded norms
-            the weights themselves, as one would deploy it.
+        mode: 'inference', or 'training' (forward, backward and an SGD step).
+        batch: Images per step.
+        shape: Height and width of the images.
+        dtype: 'fp32', 'bf16' or 'fp16'. The last two use autocast; with ``fuse`` a classifier's
+            weights are converted instead, as for deployment.
         layout: 'nchw' or 'nhwc' (channels last).
-        fuse: Batch norms folded into convolutions (inference).
-        compile: Through torch.compile.
-        graph: The step recorded as a CUDA graph and replayed, so that launching kernels costs
-            nothing (on a GPU). In training these are the forward and the backward pass; the
-            optimizer is left out.
-        data: Training batches from the config's own loader; the shape is then its own.
-        kernels: False turns the kernels of unfused networks off: PyTorch's operators run.
+        fuse: Whether to fold batch norms into convolutions (inference only).
+        compile: Whether to use torch.compile.
+        graph: Whether to record the step as a CUDA graph and replay it, so that launching kernels
+            costs nothing (GPU only). In training the graph holds the forward and the backward
+            pass, not the optimizer.
+        data: Whether to load training batches from the config's loader, which ignores ``shape``.
+        kernels: Whether unfused networks may run in kernels; if not, in PyTorch's operators.
     """
 
     mode: str = 'inference'
@@ -55,13 +55,13 @@ class Setting:
 
 @dataclass
 class Measured:
-    """What one network took.
+    """Time and memory of one network.
 
     Attributes:
-        name: The network.
-        params: Its parameters.
-        rounds: Per round the seconds a step, by part.
-        memory: Peak bytes of a step with the weights; None where the device does not say.
+        name: Name of the network.
+        params: Number of its parameters.
+        rounds: For each round the seconds per step, by part of the step.
+        memory: Peak bytes of a step including the weights; None if not on a GPU.
     """
 
     name: str
@@ -71,11 +71,11 @@ class Measured:
 
     @property
     def seconds(self) -> list[float]:
-        """A step's seconds, round by round."""
+        """Seconds per step, for each round."""
         return [sum(parts.values()) for parts in self.rounds]
 
     def part(self, name: str) -> float:
-        """Median seconds of a part of the step."""
+        """Compute the median seconds of a part of the step."""
         return statistics.median(parts[name] for parts in self.rounds)
 
 
@@ -87,7 +87,7 @@ class Comparison:
     networks: list[Measured]
 
     def ratios(self, network: Measured, baseline: Measured | None = None) -> list[float]:
-        """Round by round the baseline's time over the network's: its relative throughput.
+        """Compute the throughput relative to a baseline, for each round.
 
         Args:
             network: One of the networks.
@@ -99,11 +99,11 @@ class Comparison:
 
 
 def as_json(comparison: Comparison) -> dict:
-    """A comparison as plain values, with every round."""
+    """Convert a comparison to plain values, with all rounds."""
     return asdict(comparison)
 
 
 def from_json(values: dict) -> Comparison:
-    """The comparison that :func:`as_json` wrote."""
+    """Rebuild a comparison from the values of :func:`as_json`."""
     setting = dict(values['setting'], shape=tuple(values['setting']['shape']))
     return Comparison(Setting(**setting), [Measured(**row) for row in values['networks']])

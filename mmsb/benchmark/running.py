@@ -1,4 +1,4 @@
-"""``tools/analysis_tools/benchmark.py``: settings from flags and presets, tables, files."""
+"""Implementation of ``tools/analysis_tools/benchmark.py``: settings, presets, tables, files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmsb.utils.files import replacing
 
 FASTER = ('configs/faster_rcnn_r50_fpn_1x_coco.py',
           'configs/faster_rcnn_sb_r50_fpn_1x_coco.py')  # fmt: skip
-# (networks, settings) of the questions that are asked often; the settings are overridden by flags.
+# Common benchmarks as (networks, settings); command-line flags override the settings.
 PRESETS: dict[str, tuple[tuple[str, ...], tuple[dict, ...]]] = {
     'paper': (tuple(NETWORKS), (dict(),)),
     'headline': (('ResNet-50', 'SB', STOCK), tuple(
@@ -47,7 +47,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], tuple[dict, ...]]] = {
 
 
 def versions(device: str) -> dict[str, str | int]:
-    """What the figures depend on: device, threads, PyTorch and Python."""
+    """Get the environment of the figures: device, threads, PyTorch and Python."""
     return dict(
         device=device_name(device),
         threads=torch.get_num_threads(),
@@ -57,10 +57,10 @@ def versions(device: str) -> dict[str, str | int]:
 
 
 def run_benchmark(args) -> None:
-    """Does as ``tools/analysis_tools/benchmark.py``'s arguments say: prints, and writes files.
+    """Run a benchmark by the arguments of ``tools/analysis_tools/benchmark.py``; print and save it.
 
     Raises:
-        UserError: As :func:`benchmark`; ``args.out`` cannot be written.
+        UserError: As in :func:`benchmark`, or ``args.out`` cannot be written.
     """
     names, presets = PRESETS[args.preset] if args.preset else ((), (dict(),))
     names = args.networks or names
@@ -76,7 +76,7 @@ def run_benchmark(args) -> None:
     for preset, values in itertools.product(presets, itertools.product(*given.values())):
         setting = {**preset, **dict(zip(given, values, strict=True))}
         if setting.get('mode') == 'training':
-            setting.pop('fuse', None)  # the preset's, for its inference
+            setting.pop('fuse', None)  # the preset sets it for inference only
         settings.append(Setting(**{**setting, **flags}))
     settings = list(dict.fromkeys(settings))
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -111,7 +111,7 @@ def _run_operators(args, names, settings, device, progress) -> None:
     stem = args.name or f'{args.preset or "benchmark"}_operators'
     for setting, times, launches in operator_times(names, settings, device, args.rounds, progress):
         head, rows = operator_table(times, launches)
-        print(f'\n{setting}, ms a step\n{as_text(head, rows)}', flush=True)
+        print(f'\n{setting}, ms per step\n{as_text(head, rows)}', flush=True)
         for network, operators in times.items():
             lines += [[str(setting), network, *pair] for pair in operators.items()]
             if launches:

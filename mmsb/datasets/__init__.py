@@ -1,1 +1,1 @@
-"""Data sets and transforms that the toolboxes do not have."""
+"""Datasets and transforms that the toolboxes do not have."""

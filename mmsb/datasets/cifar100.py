@@ -1,4 +1,4 @@
-"""CIFAR-100 for mmpretrain, real or drawn."""
+"""CIFAR-100 for mmpretrain, real or synthetic."""
 
 from mmsb.datasets.miniatures.folder import is_miniature
 from mmsb.registry import DATASETS
@@ -8,22 +8,22 @@ MINIATURE = 'miniature CIFAR-100'
 
 @DATASETS.register_module()
 def CIFAR100(lazy_init: bool = False, **kwargs):
-    """mmpretrain's ``CIFAR100`` that also reads what ``make_mini_cifar100`` draws.
+    """Build mmpretrain's ``CIFAR100``, which can then also read a ``make_mini_cifar100`` folder.
 
-    mmpretrain knows the MD5 of the real files and downloads them where it finds others. Here it
-    knows the miniature too, by its record; any other folder is treated as before.
+    mmpretrain checks the MD5 of the files and downloads the real ones if they differ. This function
+    also accepts the miniature, checked by its record; any other folder is treated as in mmpretrain.
 
     Args:
-        lazy_init (bool): Do not read the files yet. Defaults to False.
-        **kwargs: mmpretrain's arguments: ``data_root``, ``split``, ``pipeline``, ...
+        lazy_init (bool): Do not read the files until they are needed. Defaults to False.
+        **kwargs: Arguments of mmpretrain's class: ``data_root``, ``split``, ``pipeline``, ...
 
     Returns:
-        mmpretrain.datasets.CIFAR100: The data set.
+        mmpretrain.datasets.CIFAR100: The dataset.
 
     Raises:
-        UserError: The folder holds a miniature of which a file is missing or damaged.
+        UserError: The folder holds a miniature, but one of its files is missing or damaged.
     """
-    # a function, not a subclass: mmpretrain is imported when it is called, not when mmsb is
+    # a function, not a subclass, so that importing mmsb does not import mmpretrain
     from mmpretrain.datasets import CIFAR100
 
     dataset = CIFAR100(lazy_init=True, **kwargs)

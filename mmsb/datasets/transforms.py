@@ -1,4 +1,4 @@
-"""Loading images and segmentation maps with errors that name the file."""
+"""Transforms that load images and segmentation maps, with errors that name the file."""
 
 import logging
 
@@ -12,16 +12,15 @@ from mmsb.utils.errors import UserError
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(_LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` that says which image cannot be decoded.
+    """mmcv's ``LoadImageFromFile`` with an error that names the image that cannot be decoded.
 
-    mmcv stops with OpenCV's assertion, which names no file, or, where OpenCV returns
-    nothing, with an AssertionError. (A JPEG cut short that OpenCV still decodes passes, as
-    in mmcv: its missing part is grey.)
+    mmcv's own errors (an OpenCV assertion or an AssertionError) do not name the file. As in
+    mmcv, a truncated JPEG that OpenCV can still decode is accepted; its missing part is grey.
 
     Args:
-        skip_corrupt (bool): Leave an unreadable image out with a warning that counts them,
-            and let the dataset draw another, rather than stop. Defaults to False.
-        **kwargs: mmcv's arguments.
+        skip_corrupt (bool): Skip an unreadable image instead of stopping: the dataset picks
+            another one, and a warning counts the skipped images. Defaults to False.
+        **kwargs: Arguments of mmcv's ``LoadImageFromFile``.
 
     Raises:
         UserError: The image is missing or cannot be decoded.
@@ -33,7 +32,7 @@ class LoadImageFromFile(_LoadImageFromFile):
         self.num_skipped = 0
 
     def transform(self, results: dict) -> dict | None:
-        """Loads ``results['img_path']``; None where a corrupt image is skipped."""
+        """Load ``results['img_path']``; return None if a corrupt image is skipped."""
         try:
             return super().transform(results)
         except Exception as error:
@@ -55,15 +54,15 @@ class LoadImageFromFile(_LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(BaseTransform):
-    """mmseg's ``LoadAnnotations`` that says which segmentation map is missing or wrong.
+    """mmseg's ``LoadAnnotations`` with an error that names a missing or invalid segmentation map.
 
-    mmseg does not name a map that cannot be decoded, and takes any label: one beyond the classes
-    stops training later, in the loss, on a GPU with an assertion of CUDA's that names nothing. An
-    evaluation would pass over it.
+    mmseg does not name a map that cannot be decoded, and it accepts any label. A label beyond the
+    classes stops training later, in the loss; on a GPU this is a CUDA assertion that names no file.
+    Evaluation would ignore such a label.
 
     Args:
-        num_classes (int): Classes of the model. Defaults to 150, ADE20K's.
-        **kwargs: mmseg's arguments.
+        num_classes (int): Number of classes of the model. Defaults to 150, as in ADE20K.
+        **kwargs: Arguments of mmseg's ``LoadAnnotations``.
 
     Raises:
         UserError: The map is missing, cannot be decoded, is not one channel of the image's size,
@@ -77,7 +76,7 @@ class LoadAnnotations(BaseTransform):
         self.load = LoadAnnotations(**kwargs)
 
     def transform(self, results: dict) -> dict:
-        """Loads ``results['seg_map_path']`` as ``results['gt_seg_map']``, (H, W), uint8."""
+        """Load ``results['seg_map_path']`` as ``results['gt_seg_map']``, (H, W), uint8."""
         path = results['seg_map_path']
         try:
             results = self.load(results)
@@ -86,8 +85,8 @@ class LoadAnnotations(BaseTransform):
                 f'segmentation map {path} does not exist: every image needs one of its name'
             ) from error
         except AssertionError:
-            raise  # the pipeline contradicts the data set: no matter of the file
-        except Exception as error:  # PIL's and OpenCV's are of many kinds
+            raise  # the pipeline does not fit the dataset; the file is not the cause
+        except Exception as error:  # PIL and OpenCV raise many types
             raise UserError(
                 f'segmentation map {path} cannot be read: repair it, or remove it and its image'
             ) from error
@@ -101,7 +100,7 @@ class LoadAnnotations(BaseTransform):
             )
         beyond = labels[(labels >= self.num_classes) & (labels != 255)]
         if beyond.size:
-            first = int(results['reduce_zero_label'])  # in the file the classes count from here
+            first = int(results['reduce_zero_label'])  # the first class's label in the file
             raise UserError(
                 f'segmentation map {path} holds label {beyond.max() + first}: with '
                 f'{self.num_classes} classes the highest is {self.num_classes - 1 + first}, '

@@ -55,10 +55,7 @@ def read_log(work_dir: Path) -> TrainingLog:
             folder, ends_with_val = path.parents[1], 'loss' not in lines[-1]
         train, val = losses + train, tested + val
     if folder is None:
-        raise UserError(
-            f'{work_dir} has no training log (*/vis_data/scalars.json): give the work directory of '
-            'a training'
-        )
+        raise UserError(f'{work_dir} has no training log (*/vis_data/scalars.json): train first')
     return TrainingLog(train, val, folder, ends_with_val)
 
 

@@ -1,4 +1,4 @@
-"""The networks: layers (one global-context block a file) and backbones."""
+"""Networks: backbones, the layers they use (one global-context block per file) and fusion."""
 
 from .backbones import SBResNet, SBResNet_CIFAR, SBSKNet, SKNet
 from .fusion import fuse_spatial_bias

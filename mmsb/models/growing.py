@@ -1,4 +1,4 @@
-"""Plain ResNet weights into SB-ResNet, function-preserving."""
+"""Load plain ResNet weights into SB-ResNet without changing what they compute."""
 
 import logging
 import os
@@ -14,21 +14,21 @@ from mmsb.utils.errors import UserError
 from mmsb.utils.log_file import log_to_file
 from mmsb.utils.safe_load import checkpoint_keys, pretrained_files
 
-_HEAD = ('fc.', 'head.')  # a classifier's, in torchvision's, timm's and mmpretrain's layouts
+_HEAD = ('fc.', 'head.')  # classifier keys of torchvision, timm and mmpretrain
 
 
 @dataclass
 class GrowthReport:
-    """What :func:`grow_state_dict` found and did, by keys without their prefix.
+    """Result of :func:`grow_state_dict`: lists of keys without their prefix.
 
     Attributes:
-        loaded (list[str]): Keys taken as they are.
+        loaded (list[str]): Keys loaded unchanged.
         grown (list[str]): Keys padded to the width that spatial bias needs.
-        new (list[str]): Spatial bias's own keys where it was grown: they keep their
-            initialisation.
-        missing (list[str]): The network's other keys that the checkpoint lacks; without
-            batch norm's counters, which old checkpoints do not have.
-        unexpected (list[str]): The checkpoint's keys that the network lacks: left out.
+        new (list[str]): Keys of spatial bias that was added to plain weights; they keep their
+            initial values.
+        missing (list[str]): Other keys of the network that the checkpoint lacks, except batch
+            norm's counters, which old checkpoints do not have.
+        unexpected (list[str]): Keys of the checkpoint that the network lacks; they are ignored.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class GrowthReport:
 
     @property
     def behind(self) -> list[str]:
-        """Unexpected keys of what stood behind this network: a head, stages that it leaves out."""
+        """Unexpected keys that belong after this backbone: a head, or stages it does not build."""
         parts = {key.split('.')[0] for key in self.loaded}
         return [
             key
@@ -49,7 +49,7 @@ class GrowthReport:
 
     @property
     def exact(self) -> bool:
-        """Whether the network now computes what the checkpoint's did, as far as keys tell."""
+        """Whether, judging by keys, the network computes the same as the checkpoint's network."""
         return not self.missing and len(self.behind) == len(self.unexpected)
 
     def __str__(self) -> str:
@@ -57,10 +57,10 @@ class GrowthReport:
         parts = [f'{len(self.loaded)} loaded']
         for keys, what in (
             (self.grown, 'grown'),
-            (self.new, "new, spatial bias's"),
+            (self.new, 'new in spatial bias'),
             (self.missing, 'missing'),
             (others, 'unexpected'),
-            (self.behind, "unexpected but normal, a head's or a further stage's"),
+            (self.behind, 'unexpected but harmless, from a head or later stage'),
         ):
             if keys:
                 more = ', ...' if len(keys) > 2 else ''
@@ -68,16 +68,16 @@ class GrowthReport:
         return '; '.join(parts)
 
     def log(self, network: nn.Module) -> None:
-        """Logs one line if a key was not simply loaded; all names go to the log file.
+        """Log one line if any key was not simply loaded; all names go to the log file.
 
         Args:
-            network: What was loaded into.
+            network: The network that the weights were loaded into.
         """
         name = type(network).__name__
         if not self.loaded and not self.grown:
             print_log(
-                f'{name}: the checkpoint holds nothing for it; weights of a backbone alone go '
-                'into its init_cfg, not into load_from',
+                f'{name}: the checkpoint holds nothing for it; give backbone-only weights in the '
+                "backbone's init_cfg, not in load_from",
                 'current',
                 logging.WARNING,
             )
@@ -98,7 +98,7 @@ class GrowthReport:
         if self.loaded and frozen:
             print_log(
                 f'{name}: {len(frozen)} tensors that the checkpoint lacks are frozen at their '
-                f'initial values, the first: {frozen[0]}; if they are to learn, set '
+                f'initial values, the first: {frozen[0]}; to train them, set '
                 f'freeze_spatial_bias=False (spatial bias) or a lower frozen_stages (others)',
                 'current',
                 logging.WARNING,
@@ -108,31 +108,31 @@ class GrowthReport:
 def grow_state_dict(
     backbone: nn.Module, state_dict: dict[str, Tensor], prefix: str = ''
 ) -> GrowthReport:
-    """Pads a plain ResNet's tensors so that they fit an SB-ResNet, in place.
+    """Pad a plain ResNet's tensors to fit an SB-ResNet, in place.
 
     In a block with spatial bias, the norm over the concatenated channels and the
-    convolution after it are wider than in the plain block. The norm's new channels take
-    the network's own (initial) values, the convolution's new input columns are zero, so
-    the grown network computes what the plain one did. Spatial bias's own tensors are added
-    with their initial values. Names of a deep stem become mmdet's, whether they are
-    mmdet's, mmpretrain's or timm's.
+    convolution after it are wider than in the plain block. The norm's new channels keep
+    the network's initial values and the convolution's new input columns are zero, so the
+    grown network computes the same as the plain one. The tensors of spatial bias are added
+    with their initial values. Deep-stem keys named as in mmpretrain or timm are renamed as
+    in mmdet.
 
-    The keys tell neither where a bottleneck has its stride (``style``) nor strides, dilations
-    and pooling: these are the config's to give.
+    The keys do not tell where a bottleneck has its stride (``style``), nor the strides,
+    dilations and pooling. The config must set these to match the checkpoint.
 
     Args:
-        backbone: The SB-ResNet; its blocks name their widened layers.
+        backbone: The SB-ResNet, SB-SKNet or another backbone made of ``ResidualBlock``.
         state_dict: The checkpoint's tensors; changed only if nothing is raised.
-        prefix: What the backbone's keys start with in ``state_dict``.
+        prefix: Prefix of the backbone's keys in ``state_dict``, e.g. 'backbone.'. Defaults to ''.
 
     Returns:
         Which keys were loaded, grown, new, missing and unexpected.
 
     Raises:
-        UserError: The checkpoint is of another architecture (depth, stem, shortcut, width,
-            number of spatial bias channels), none of its keys is the backbone's, the
-            backbone's spatial bias is of a kind that changes what plain weights compute, or
-            the backbone is on the meta device.
+        UserError: The checkpoint has another architecture (depth, stem, shortcut, width,
+            number of spatial bias channels) or no key of the backbone; the backbone's spatial
+            bias settings change what plain weights compute; or the backbone is on the meta
+            device.
     """
     own = backbone.state_dict()
     given = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
@@ -146,7 +146,7 @@ def grow_state_dict(
         name += '.'
         theirs = [key for key in given if key.startswith(name)]
         if not theirs or any(key.startswith(f'{name}spatial_bias.') for key in theirs):
-            continue  # an SB-ResNet's own weights
+            continue  # the checkpoint already has spatial bias here
         if not block.grows:
             raise UserError(
                 "plain weights do not keep their function with spatial_bias['fusion'] 'add' or "
@@ -179,7 +179,7 @@ def grow_state_dict(
 
 
 def _grow_block(name: str, block: nn.Module, own: dict, given: dict, report: GrowthReport) -> None:
-    """Pads the widened layers of a block and adds its spatial bias."""
+    """Pad the widened layers of a block and add its spatial bias."""
     norm, conv = (f'{name}{layer}.' for layer in block.widened_layers)
     num_maps = block.spatial_bias.num_channels
     for key in [key for key in own if key.startswith((norm, conv)) and key in given]:
@@ -197,7 +197,7 @@ def _grow_block(name: str, block: nn.Module, own: dict, given: dict, report: Gro
         extra = target.narrow(dim, value.shape[dim], num_maps).to(value)
         given[key] = torch.cat([value, extra if dim == 0 else torch.zeros_like(extra)], dim)
         report.grown.append(key)
-    # an SKNet's norm over the maps alone is spatial bias's too
+    # an SKNet's norm over the maps alone belongs to spatial bias too
     maps_only = f'{norm}weight' in own and own[f'{norm}weight'].shape == (num_maps,)
     for key in own:
         if key.startswith(f'{name}spatial_bias.') or (maps_only and key.startswith(norm)):
@@ -206,13 +206,14 @@ def _grow_block(name: str, block: nn.Module, own: dict, given: dict, report: Gro
 
 
 def starts_with_spatial_bias(init_cfg: dict | list | None) -> bool:
-    """Whether an ``init_cfg`` names a local checkpoint that holds spatial bias.
+    """Tell whether an ``init_cfg`` names a local checkpoint with spatial bias.
 
     Args:
-        init_cfg: As a module's. Addresses (``torchvision://resnet50``) are not looked at.
+        init_cfg: mmengine initialization config of a module. Remote checkpoints
+            (``torchvision://resnet50``) are not inspected.
 
     Returns:
-        False also where there is no such file, or it cannot be read: loading says why.
+        True if it does. False also if the file is missing or unreadable; loading reports that.
     """
     for path in filter(os.path.isfile, pretrained_files(init_cfg)):
         try:
@@ -223,20 +224,20 @@ def starts_with_spatial_bias(init_cfg: dict | list | None) -> bool:
 
 
 def mmdet_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone's tensors with mmdet's names for a deep stem, stem.0, 1, 3, 4, 6, 7, and ours.
+    """Rename the tensors of a deep stem as in mmdet: stem.0, 1, 3, 4, 6, 7.
 
     Args:
-        state: Tensors as mmdet, mmseg, mmpretrain, timm or torchvision name them.
+        state: Backbone tensors named as in mmdet, mmseg, mmpretrain, timm or torchvision.
 
     Returns:
-        The same tensors, mmpretrain's and timm's stems and pooled shortcuts renamed.
+        The same tensors, with the stems and pooled shortcuts of mmpretrain and timm renamed.
     """
     names = {}
-    for i in range(3):  # mmpretrain's
+    for i in range(3):  # mmpretrain
         names.update({f'stem.{i}.conv': f'stem.{3 * i}', f'stem.{i}.bn': f'stem.{3 * i + 1}'})
-    if 'conv1.0.weight' in state:  # timm's
+    if 'conv1.0.weight' in state:  # timm
         names.update({f'conv1.{i}': f'stem.{i}' for i in range(7)}, bn1='stem.7')
-    # Where pooling has stride 1, mmpretrain's ResNet-D leaves it out.
+    # mmpretrain's ResNet-D leaves out the pooling layer if its stride is 1.
     shortcut = 'layer1.0.downsample'
     if f'{shortcut}.0.weight' in state and 'layer2.0.downsample.2.weight' in state:
         names.update({f'{shortcut}.{i}': f'{shortcut}.{i + 1}' for i in range(2)})
@@ -249,7 +250,7 @@ def mmdet_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_same_architecture(own: dict[str, Tensor], given: dict[str, Tensor]) -> None:
-    """Refuses a checkpoint of another depth, block or stem: most of its names would fit."""
+    """Refuse a checkpoint of another depth, block or stem, since most of its keys would load."""
     if given and not any(key in given for key in own):
         first = next(iter(given))
         inside = re.search(r'^(.*?)(?:conv1|stem\.0|layer1\.0\.conv1)\.', first)
@@ -272,7 +273,7 @@ def _check_same_architecture(own: dict[str, Tensor], given: dict[str, Tensor]) -
             'the checkpoint and this backbone have different stems (one 7x7, one deep 3x3); '
             'set deep_stem to match the checkpoint'
         )
-    # The pool has no tensor, but it shifts the names of what follows it.
+    # The pool has no tensor, but it shifts the names of the layers after it.
     shortcut = 'layer2.0.downsample.2.weight'
     if '2' in mine.keys() & theirs.keys() and (shortcut in own) != (shortcut in given):
         raise UserError(
@@ -282,14 +283,14 @@ def _check_same_architecture(own: dict[str, Tensor], given: dict[str, Tensor]) -
 
 
 def _stem(keys: dict[str, Tensor]) -> str | None:
-    """The kind of stem, as read from the names; None: there is none."""
+    """Return the kind of stem, read from the key names, or None without a stem."""
     if any(key.startswith(('stem.', 'conv1.0.')) for key in keys):
         return 'deep'
     return 'one convolution' if 'conv1.weight' in keys else None
 
 
 def _blocks(keys: dict[str, Tensor]) -> dict[str, str]:
-    """Stage -> number and kind of its blocks, as read from the parameter names."""
+    """Map each stage to the number and kind of its blocks, read from the key names."""
     blocks, bottleneck = defaultdict(set), False
     for key in keys:
         if found := re.match(r'layer(\d+)\.(\d+)\.(conv\d)', key):

@@ -1,4 +1,4 @@
-"""All that differs between the toolboxes, a file each. A new task is a new file and a line here."""
+"""Code that differs between toolboxes, one file each. To add a task, add a file and a line here."""
 
 from mmengine.config import Config
 
@@ -13,5 +13,5 @@ TOOLBOXES: dict[str, Toolbox] = {kind.name: kind() for kind in (MMDet, MMSeg, MM
 
 
 def toolbox_of(cfg: Config) -> Toolbox:
-    """The toolbox of a config, by its ``default_scope``; a neutral one where there is none."""
+    """Get the toolbox of a config by its ``default_scope``; a neutral one if there is none."""
     return TOOLBOXES.get(cfg.get('default_scope')) or Toolbox()

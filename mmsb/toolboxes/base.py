@@ -1,7 +1,7 @@
-"""What the rest of mmsb asks of a toolbox.
+"""Interface between mmsb and the toolboxes.
 
-A task is a subclass of :class:`Toolbox` in a file of its own, a line in
-:data:`mmsb.toolboxes.TOOLBOXES`, and in :mod:`mmsb.utils.environment` what to install for it.
+To add a task, write a subclass of :class:`Toolbox` in its own file, and add it to
+:data:`mmsb.toolboxes.TOOLBOXES` and its packages to :mod:`mmsb.utils.environment`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from mmsb.utils.errors import UserError
 
 
 class NothingToExplainError(UserError):
-    """The network finds nothing of what was asked for in this image."""
+    """Error: the network predicts nothing of the requested class in this image."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The part of an answer that a class activation map explains.
+    """The part of a prediction that a class activation map explains.
 
     Attributes:
-        value: The number whose gradient is taken.
-        text: Says what it is.
-        boxes: Detections, (N, 4), as x1, y1, x2, y2 in pixels of the input.
-        mask: Pixels of a segment, (H, W), of the input.
+        value: Scalar whose gradient is taken.
+        text: Description of the value, e.g. class and score.
+        boxes: Explained detections, (N, 4), as x1, y1, x2, y2 in pixels of the input.
+        mask: Explained pixels of the input, bool, (H, W).
     """
 
     value: Tensor
@@ -45,18 +45,17 @@ class Target:
 
 
 class Toolbox:
-    """Neutral answers, for configs of no toolbox; each toolbox overrides what it does otherwise.
+    """Defaults for configs without a toolbox; each toolbox overrides what differs.
 
     Attributes:
         name: Import name and ``default_scope``.
-        image_size: Height and width of test images where a config does not say.
-        root_variables: Type of data set -> environment variable that our configs read its folder
-            from.
+        image_size: Height and width of test images if the config does not say.
+        root_variables: Environment variable with the data folder, by type of data set.
         tta_model: Config of the wrapper for test-time augmentation.
-        tta_meta_keys: What packed inputs must say for it; empty for what the config lists.
+        tta_meta_keys: Meta keys that it needs in packed inputs; empty to keep those of the config.
         cam_method: Default method of class activation maps.
-        export_note: What an exported whole model leaves out; None for nothing.
-        evaluates_exports: Whether exported logits can take the place of the model in a test.
+        export_note: Note on the parts that an exported model lacks; None if it is complete.
+        evaluates_exports: Whether exported logits can replace the model in a test.
     """
 
     name = ''
@@ -71,10 +70,10 @@ class Toolbox:
     # ------------------------------------------------------------- configs
 
     def check(self) -> None:
-        """Imports the toolbox.
+        """Import the toolbox.
 
         Raises:
-            UserError: It is missing, with the line that installs it, or does not import.
+            UserError: It is not installed (the message says how to) or cannot be imported.
         """
         if not self.name:
             return
@@ -93,83 +92,83 @@ class Toolbox:
             ) from error
 
     def set_loader_defaults(self, loader: ConfigDict) -> None:
-        """Gives a data loader what the toolbox's own tools would, in place."""
+        """Set the same data loader defaults as the toolbox's own tools, in place."""
 
     def draw_predictions(self, cfg: Config, folder: str | None) -> None:
-        """Lets the visualization hook.draw when testing, in place.
+        """Make the visualization hook draw predictions during tests, in place.
 
         Args:
             cfg: The config.
-            folder: Where to; None for a window alone.
+            folder: Output folder; None to show a window only.
         """
         cfg.default_hooks.visualization.draw = True
 
     # ------------------------------------------------------------- running
 
     def dump(self, path: str) -> DumpResults:
-        """The metric that writes a test's predictions to a pickle."""
+        """Make the metric that writes a test's predictions to a pickle."""
         return DumpResults(out_file_path=path)
 
     def predictor(
         self, cfg: Config, checkpoint: str, device: str | None, min_score: float
     ) -> Callable[[Path, Path], str]:
-        """The toolbox's inferencer.
+        """Make a function that predicts and draws, from the toolbox's inferencer.
 
         Args:
             cfg: The config.
-            checkpoint: Its weights.
-            device: As 'cpu'; None for a GPU where there is one.
+            checkpoint: Checkpoint with its weights.
+            device: Device such as 'cpu'; None for a GPU if there is one.
             min_score: Lowest score of a box to draw.
 
         Returns:
-            A function of an image's path and where to draw what was found; it says what that is.
+            A function of an image path and an output path. It returns a summary as text.
         """
         raise NotImplementedError
 
     def random_inputs(
         self, batch: int, shape: tuple[int, int], device: str
     ) -> tuple[Tensor, list | Tensor]:
-        """Random images, (batch, 3, H, W), and their data samples, with a truth to train on."""
+        """Make random images, (batch, 3, H, W), and data samples with a ground truth."""
         raise NotImplementedError
 
     def forward(self, model: nn.Module, images: Tensor) -> Tensor | tuple:
-        """The raw forward pass: no losses, no post-processing."""
+        """Run the raw forward pass, without losses and post-processing."""
         return model(images, mode='tensor')
 
     def outputs(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-        """What is exported of a whole model, by name."""
+        """Compute the outputs that an exported whole model has, by name."""
         return dict(logits=self.forward(model, images))
 
     # --------------------------------------------------- explaining, exporting
 
     def answer(self, model: nn.Module, images: Tensor, samples: list) -> Tensor | list:
-        """What class activation maps explain a part of, an item per image."""
+        """Predict for class activation maps, one item per image."""
         return self.outputs(model, images)['logits']
 
     def target(self, answer, network, category: str | None, min_score: float) -> Target:
-        """The part of an image's answer to explain.
+        """Select the part of an image's prediction to explain.
 
         Args:
             answer: An item of :meth:`answer`.
-            network: Knows the classes, a :class:`mmsb.analysis.pictures.cam_layers.Network`.
-            category: A class by name or index; None for what the network found.
+            network: The :class:`mmsb.analysis.pictures.cam_layers.Network`, for its class names.
+            category: A class by name or index; None for the predicted one.
             min_score: Lowest score of a detection.
 
         Raises:
-            NothingToExplainError: The network found nothing of it.
+            NothingToExplainError: The network predicts nothing of this class.
             UserError: There is no such class.
         """
         raise NotImplementedError
 
     def make_exportable(self, model: nn.Module) -> None:
-        """Changes what exporters cannot follow, in place."""
+        """Replace modules that exporters cannot trace, in place."""
 
     def replace_network(self, model: nn.Module, logits: Callable) -> int:
-        """Lets a function of images compute the model's logits; what makes predictions of them
-        stays. Returns how many classes the model has."""
+        """Let a function of images compute the model's logits; post-processing stays. Return the
+        number of classes."""
         raise NotImplementedError
 
 
 def write_rgb(picture: np.ndarray, path: Path) -> None:
-    """Writes an RGB picture."""
+    """Write an RGB picture to a file."""
     mmcv.imwrite(picture[..., ::-1], str(path))

@@ -28,12 +28,12 @@ class MMDet(Toolbox):
         *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
         *('flip', 'flip_direction'),
     )
-    # A box hangs on one place; Grad-CAM, which weights a channel everywhere alike, misses it.
+    # A box depends on one place; Grad-CAM weights each channel equally everywhere and misses it.
     cam_method = 'layercam'
     export_note = (
-        'of a detector the features of its pyramid and the raw outputs of its dense head are '
-        'exported: boxes, second stage and non-maximum suppression are not (of a plain two-stage '
-        'detector they are, as ONNX, for single images of one size)'
+        'only the FPN features and the raw dense-head outputs are exported. The second stage '
+        'and NMS are exported only for plain two-stage detectors, to ONNX, with batch 1 and a '
+        'fixed size'
     )
     evaluates_exports = False
 
@@ -43,7 +43,7 @@ class MMDet(Toolbox):
             cfg.default_hooks.visualization.test_out_dir = folder
 
     def dump(self, path: str) -> DumpResults:
-        """Writes masks as RLE, not as full-size arrays."""
+        """Write masks as RLE, not as full-size arrays."""
         from mmdet.evaluation import DumpDetResults
 
         return DumpDetResults(out_file_path=path)
@@ -91,13 +91,13 @@ class MMDet(Toolbox):
     def forward(self, model: nn.Module, images: Tensor) -> tuple:
         from mmdet.structures import DetDataSample
 
-        # Cascade's stages clip their boxes to the image.
+        # Cascade R-CNN's stages clip their boxes to the image.
         shape = tuple(images.shape[2:])
         sample = DetDataSample(metainfo=dict(img_shape=shape, batch_input_shape=shape))
         return model(images, [sample] * len(images), mode='tensor')
 
     def outputs(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-        """The pyramid's features and the dense head's raw scores and deltas, level by level."""
+        """Compute the pyramid's features and the dense head's raw scores and deltas, per level."""
         features = model.extract_feat(images)
         head = model.rpn_head if hasattr(model, 'rpn_head') else model.bbox_head
         scores, deltas, *_ = head(features)
@@ -105,14 +105,14 @@ class MMDet(Toolbox):
         return {f'{name}{i}': x for name, levels in found.items() for i, x in enumerate(levels)}
 
     def answer(self, model: nn.Module, images: Tensor, samples: list) -> list:
-        """Boxes with scores and labels, in pixels of the input."""
+        """Predict boxes with scores and labels, in pixels of the input."""
         return [sample.pred_instances for sample in model.predict(images, samples, rescale=False)]
 
     def target(self, answer: InstanceData, network, category, min_score) -> Target:
-        """The sum of the log-odds of the boxes' scores.
+        """Select the sum of the log-odds of the boxes' scores.
 
-        Not of the scores: the surer a box is, the smaller is the gradient of its probability, and
-        the map would be of the doubtful boxes. What leads to a box's place is not explained.
+        The gradient of a probability shrinks with confidence, so a sum of scores would mostly
+        explain uncertain boxes. The position of the boxes is not explained.
         """
         kept = answer.scores >= min_score
         wanted = 'detection'

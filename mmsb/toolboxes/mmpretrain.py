@@ -56,7 +56,7 @@ class MMPretrain(Toolbox):
         return torch.randn(batch, 3, *shape, device=device), samples
 
     def target(self, answer: Tensor, network, category, min_score) -> Target:
-        """A class' logit: by default the class predicted."""
+        """Select the logit of a class, by default the predicted one."""
         index = int(answer.argmax()) if category is None else network.class_index(category)
         if index >= len(answer):
             raise UserError(f'{network.name} has {len(answer)} classes, 0 to {len(answer) - 1}')
@@ -71,9 +71,9 @@ class MMPretrain(Toolbox):
 
 @HOOKS.register_module()
 def BGRVisualizationHook(**kwargs):
-    """mmpretrain's ``VisualizationHook`` for images loaded as BGR: it would draw red as blue.
+    """Variant of mmpretrain's ``VisualizationHook`` for BGR images, which it would draw as RGB.
 
-    With test-time augmentation, whose inputs it does not expect, the first view is drawn.
+    With test-time augmentation, which the original does not support, the first view is drawn.
 
     Args:
         **kwargs: mmpretrain's arguments.
@@ -81,13 +81,13 @@ def BGRVisualizationHook(**kwargs):
     Returns:
         mmpretrain.engine.VisualizationHook: The hook.
     """
-    # a function, not a class: mmpretrain is imported when it is called, not when mmsb is
+    # a function, not a class, so that importing mmsb does not import mmpretrain
     from mmpretrain.engine import VisualizationHook
 
     class Hook(VisualizationHook):
         def _draw_samples(self, batch_idx, data_batch, data_samples, step=0):
             images = data_batch['inputs']
-            if images[0].ndim == 4:  # of each view a batch
+            if images[0].ndim == 4:  # test-time augmentation: one batch per view
                 images = images[0]
             images = [image.flip(0) for image in images]
             super()._draw_samples(batch_idx, dict(data_batch, inputs=images), data_samples, step)

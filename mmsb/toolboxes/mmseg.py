@@ -62,12 +62,12 @@ class MMSeg(Toolbox):
         return torch.randn(batch, 3, *shape, device=device), samples
 
     def outputs(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-        """Logits at the size of the input."""
+        """Compute logits at the size of the input."""
         return dict(logits=model.encode_decode(images, [dict(img_shape=images.shape[2:])]))
 
     def target(self, answer: Tensor, network, category, min_score) -> Target:
-        """The sum of a class' logits over the pixels predicted as it: by default the most
-        frequent but background."""
+        """Select the sum of a class' logits over the pixels predicted as it, by default the most
+        frequent class except background."""
         labels = answer.argmax(0)
         counts = labels.flatten().bincount(minlength=len(answer))
         if category is not None:
@@ -86,7 +86,7 @@ class MMSeg(Toolbox):
     def make_exportable(self, model: nn.Module) -> None:
         for module in model.modules():
             if type(module).__name__ == 'Upsample' and getattr(module, 'scale_factor', None):
-                # mmseg's makes a number of the size, which fixes it
+                # mmseg's Upsample turns the size into a constant, which would fix the export to it
                 module.forward = partial(
                     F.interpolate,
                     scale_factor=module.scale_factor,
@@ -100,7 +100,7 @@ class MMSeg(Toolbox):
 
 
 class _DumpMaps(DumpResults):
-    """Dumps segmentation maps alone: mmseg's logits would take 600 bytes a pixel."""
+    """Dump of segmentation maps without mmseg's logits, which take 600 bytes per pixel."""
 
     def process(self, data_batch, predictions):
         keys = ('img_path', 'ori_shape')

@@ -61,7 +61,7 @@ def test_bad_input(tiny, exported, data, tmp_path):
     refused('give --config CONFIG')
     refused('does not exist', config=config + 'x')
     refused('does not exist', model=model + 'x')
-    refused('no ONNX file', model=config, to='fp16')
+    refused('not an ONNX file', model=config, to='fp16')
     refused('give 1 or more', config=config, num_images=0)
     here = settings('mmpretrain', data)
     refused('val_dataloader reads it', config=config, cfg_options=dict.fromkeys(here, 'no'))

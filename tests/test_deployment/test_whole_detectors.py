@@ -36,7 +36,8 @@ def predict(model, image):
 
 
 def assert_same(found, wanted):
-    for a, b, tolerance in zip(in_order_of(wanted, found), wanted, (1e-2, 1e-4, 0), strict=True):
+    # pixels: an untrained network's boxes differ by 0.012 on some processors, by rounding alone
+    for a, b, tolerance in zip(in_order_of(wanted, found), wanted, (0.05, 1e-4, 0), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 

@@ -224,9 +224,9 @@ def test_every_key_is_reported(tmp_path, terminal):
     report.log(model)
     printed = terminal()
     assert 'WARNING' in printed and len(printed) < 800 and printed.count('\n') == 1
-    for part in ('65 grown (layer1.0.bn2.weight, ', "104 new, spatial bias's (",
+    for part in ('65 grown (layer1.0.bn2.weight, ', '104 new in spatial bias (',
                  '1 missing (bn1.weight)', '1 unexpected (layer1.0.se.weight)',
-                 "1 unexpected but normal, a head's or a further stage's (fc.weight)"):  # fmt: skip
+                 '1 unexpected but harmless, from a head or later stage (fc.weight)'):  # fmt: skip
         assert part in printed
     written = (tmp_path / 'run.log').read_text()
     assert all(key in written for key in (*given, *model.state_dict()) if 'bn1.num' not in key)

@@ -1,10 +1,10 @@
-# ADE20K at 512x512. MMSB_ADE20K_ROOT=PATH points it at another folder of its layout.
+# ADE20K at 512x512. MMSB_ADE20K_ROOT=PATH points it at another folder with its layout.
 dataset_type = 'ADE20KDataset'
 data_root = '{{$MMSB_ADE20K_ROOT:data/ade/ADEChallengeData2016}}'
 crop_size = (512, 512)
 
 train_pipeline = [
-    # mmcv's and mmseg's, but what is wrong with a file is said with its name
+    # like mmcv's and mmseg's transforms, but errors name the file
     dict(type='mmsb.LoadImageFromFile'),
     dict(type='mmsb.LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
@@ -17,12 +17,12 @@ test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     dict(type='ResizeToMultiple', size_divisor=32),
-    # after resizing: the ground truth keeps its size
+    # after resizing, so that the ground truth keeps its size
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=14,  # x 2 GPUs, the paper's
+    batch_size=14,  # x 2 GPUs, as in the paper
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),

@@ -1,6 +1,6 @@
-# CIFAR-100; mmpretrain downloads it where it is missing. MMSB_CIFAR100_ROOT=PATH points it at
+# CIFAR-100; mmpretrain downloads it if it is missing. MMSB_CIFAR100_ROOT=PATH points it at
 # another folder.
-dataset_type = 'mmsb.CIFAR100'  # mmpretrain's, or the drawn miniature
+dataset_type = 'mmsb.CIFAR100'  # mmpretrain's CIFAR100, or the synthetic miniature
 data_root = '{{$MMSB_CIFAR100_ROOT:data/cifar100}}'
 
 train_pipeline = [
@@ -11,7 +11,7 @@ train_pipeline = [
 test_pipeline = [dict(type='PackInputs')]
 
 train_dataloader = dict(
-    batch_size=64,  # the paper's, on one GPU
+    batch_size=64,  # as in the paper, on one GPU
     num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(

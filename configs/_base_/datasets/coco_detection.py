@@ -1,10 +1,10 @@
-# COCO 2017 detection at 1333x800. MMSB_COCO_ROOT=PATH points it at another folder of COCO's layout.
+# COCO 2017 detection at 1333x800. MMSB_COCO_ROOT=PATH points it at another folder with its layout.
 dataset_type = 'CocoDataset'
 data_root = '{{$MMSB_COCO_ROOT:data/coco}}'
 backend_args = None
 
 train_pipeline = [
-    # mmcv's, but an unreadable image is named; skip_corrupt=True leaves it out and counts it
+    # like mmcv's, but errors name the image; skip_corrupt=True skips and counts unreadable images
     dict(type='mmsb.LoadImageFromFile', backend_args=backend_args),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
@@ -21,7 +21,7 @@ test_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    batch_size=8,  # x 2 GPUs, the paper's
+    batch_size=8,  # x 2 GPUs, as in the paper
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

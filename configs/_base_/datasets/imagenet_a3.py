@@ -17,8 +17,8 @@ train_pipeline = [
     ),
     dict(type='PackInputs'),
 ]
-# The paper says 160x160 and no test size. RSB-A3, its reference, tests at 224, crop ratio 0.95; the
-# paper's FLOPs are for 224 too.
+# The paper says 160x160 but gives no test size. RSB-A3, its reference, tests at 224 with crop ratio
+# 0.95; the paper's FLOPs are also for 224.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=236, edge='short', backend='pillow', interpolation='bicubic'),

@@ -1,4 +1,4 @@
-# The drawn long-range tasks; images are made on the fly, nothing is read.
+# The synthetic long-range tasks; images are rendered on the fly, no files are read.
 task = 'row'
 meta_keys = ('img_id', 'img_shape', 'ori_shape', 'pad_shape', 'key_distance')
 train_pipeline = [dict(type='PackSegInputs', meta_keys=meta_keys)]
@@ -6,7 +6,7 @@ test_pipeline = train_pipeline
 
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,  # an image is drawn in less than a millisecond
+    num_workers=0,  # rendering an image takes less than a millisecond
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='mmsb.LongRange', task=task, num_images=9600, seed=0, pipeline=train_pipeline

@@ -1,4 +1,4 @@
-# Cascade R-CNN with FPN and the toolbox's ResNet-50, as mmdet's own.
+# Cascade R-CNN with FPN and the toolbox's ResNet-50, as in mmdet.
 _base_ = './faster_rcnn_r50_fpn.py'
 
 model = dict(

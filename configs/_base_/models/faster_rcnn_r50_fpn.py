@@ -1,4 +1,4 @@
-# Faster R-CNN with FPN and the toolbox's ResNet-50, as mmdet's own.
+# Faster R-CNN with FPN and the toolbox's ResNet-50, as in mmdet.
 model = dict(
     type='FasterRCNN',
     data_preprocessor=dict(

@@ -1,4 +1,4 @@
-# Four bottlenecks of 64 channels (16 inside) at stride 1 behind a 3x3 stem: a receptive field of
+# Four bottlenecks of 64 channels (16 inside) at stride 1 after a 3x3 stem: a receptive field of
 # 11 x 11 pixels without global context. The head is one 1x1 convolution.
 model = dict(
     type='EncoderDecoder',
@@ -13,7 +13,7 @@ model = dict(
     ),
     backbone=dict(
         type='mmsb.SBResNet_CIFAR',
-        depth=38,  # of which the first stage, four blocks, is made
+        depth=38,  # only the first stage, four blocks, is built
         num_stages=1,
         strides=(1,),
         dilations=(1,),

@@ -1,5 +1,5 @@
-# Semantic FPN with the toolbox's ResNet-50. mmseg's own has a deep stem (ResNetV1c); here both arms
-# have the 7x7 stem, which spatial bias' pretrained weights have.
+# Semantic FPN with the toolbox's ResNet-50. mmseg's config has a deep stem (ResNetV1c). Here both
+# baseline and SB-ResNet have the 7x7 stem, like the pretrained weights of SB-ResNet.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',

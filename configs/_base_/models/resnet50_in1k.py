@@ -1,4 +1,4 @@
-# Image classifier with the toolbox's ResNet-50, as mmpretrain's own.
+# Image classifier with the toolbox's ResNet-50, as in mmpretrain.
 model = dict(
     type='ImageClassifier',
     data_preprocessor=dict(
@@ -13,7 +13,7 @@ model = dict(
         num_stages=4,
         out_indices=(3,),
         style='pytorch',
-        zero_init_residual=False,  # the authors' initialization, and SBResNet's default
+        zero_init_residual=False,  # as the authors initialize it; SBResNet's default
     ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(

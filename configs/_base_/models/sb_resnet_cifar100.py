@@ -3,10 +3,10 @@ model = dict(
     type='ImageClassifier',
     data_preprocessor=dict(
         num_classes=100,
-        # CutMix-PyTorch's (Yun et al., 2019), to which the paper refers for its recipe
+        # from CutMix-PyTorch (Yun et al., 2019), which the paper cites for its recipe
         mean=[125.3, 123.0, 113.9],
         std=[63.0, 62.1, 66.7],
-        to_rgb=False,  # the files hold RGB
+        to_rgb=False,  # the files store RGB
     ),
     backbone=dict(type='mmsb.SBResNet_CIFAR', depth=65, out_indices=(2,)),
     neck=dict(type='GlobalAveragePooling'),

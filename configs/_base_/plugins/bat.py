@@ -1,4 +1,4 @@
-# BAT blocks in five places (paper, Table 9): behind blocks 2 and 4 of the
+# BAT blocks in five places (paper, Table 9): after blocks 2 and 4 of the
 # second stage, and 2, 4 and 6 of the third, counted from 1 (`blocks` counts from 0).
 plugins = [
     dict(

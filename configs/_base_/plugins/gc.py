@@ -1,4 +1,4 @@
-# Global context before the shortcut of every block of the last three stages (paper, Table 9); as
+# Global context before the shortcut of every block of the last three stages (paper, Table 9), as in
 # mmdet's configs/gcnet, "r16 (c3-c5)".
 plugins = [
     dict(

@@ -1,5 +1,5 @@
-# Gather-excite (theta, global) before the shortcut of every block (paper, Table 8); its extent is
-# the map's size in each stage for images of 224.
+# Gather-excite (theta, global) before the shortcut of every block (paper, Table 8). Its extent is
+# the size of the feature map in each stage for 224x224 images.
 plugins = [
     dict(
         cfg=dict(type='mmsb.GatherExcite', extent=56),

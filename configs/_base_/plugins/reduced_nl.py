@@ -1,4 +1,4 @@
-# Non-local blocks on a 10 x 10 grid in five places (paper, Table 10): behind blocks 2 and 4 of the
+# Non-local blocks on a 10 x 10 grid in five places (paper, Table 10): after blocks 2 and 4 of the
 # second stage, and 2, 4 and 6 of the third, counted from 1 (`blocks` counts from 0).
 plugins = [
     dict(

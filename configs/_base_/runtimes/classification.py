@@ -1,4 +1,4 @@
-# mmpretrain's default runtime, and mmsb imported loudly.
+# mmpretrain's default runtime; it imports mmsb and fails if that is not possible.
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['mmsb'], allow_failed_imports=False)
 
@@ -6,7 +6,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # the last epoch's figures are the ones to report; the best epoch is kept beside it
+    # report the last epoch's figures; the best epoch is kept as well
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1, save_best='auto'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook'),
@@ -15,7 +15,7 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),  # on CPU tools/train.py makes a gloo group
+    dist_cfg=dict(backend='nccl'),  # on CPU, tools/train.py uses gloo
 )
 
 vis_backends = [dict(type='LocalVisBackend')]

@@ -1,4 +1,4 @@
-# mmdet's default runtime, and mmsb imported loudly.
+# mmdet's default runtime; it imports mmsb and fails if that is not possible.
 default_scope = 'mmdet'
 custom_imports = dict(imports=['mmsb'], allow_failed_imports=False)
 
@@ -14,7 +14,7 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),  # on CPU tools/train.py makes a gloo group
+    dist_cfg=dict(backend='nccl'),  # on CPU, tools/train.py uses gloo
 )
 
 vis_backends = [dict(type='LocalVisBackend')]

@@ -1,7 +1,7 @@
 # The paper's first ImageNet recipe, "of Wightman et al.": 160 px, batch 512, 100 epochs, LAMB 8e-3,
-# cosine. Open in the paper, taken from RSB-A3 of that reference: weight decay 0.02 (not on norms
-# and biases), 5 epochs of warm-up, RandAugment 6/0.5, Mixup 0.1, CutMix 1.0, binary cross-entropy.
-# A3's batch for this learning rate is 2048: 512 may have been per GPU, but 512 is what it says.
+# cosine. The paper leaves the rest open; from RSB-A3 of that reference: weight decay 0.02 (not on
+# norms and biases), 5 warm-up epochs, RandAugment 6/0.5, Mixup 0.1, CutMix 1.0, BCE loss. A3 uses
+# batch 2048 with this learning rate. The paper says 512, which may have been per GPU.
 train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

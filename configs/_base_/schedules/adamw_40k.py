@@ -1,6 +1,6 @@
-# 40k iterations, AdamW 2e-4 for a batch of 28, poly (paper, section 4.6). Open in the paper, taken
-# from PVT's and PoolFormer's Semantic FPN, whose recipe it is: power 0.9 down to 0, no warm-up, no
-# clipping. mmseg's schedule_40k ends at 1e-4, half of this learning rate.
+# 40k iterations, AdamW 2e-4 for a batch of 28, poly (paper, section 4.6). The paper leaves the
+# rest open; from the Semantic FPN of PVT and PoolFormer, which use this recipe: power 0.9 to 0,
+# no warm-up, no clipping. mmseg's schedule_40k ends at 1e-4, half of this learning rate.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=40000, val_interval=4000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

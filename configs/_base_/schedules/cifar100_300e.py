@@ -1,8 +1,8 @@
 # CIFAR-100: 300 epochs, batch 64, SGD 0.25 (paper, section 4.1: "with reference to Yun et al.").
-# Open in the paper, chosen here: that reference's Nesterov momentum 0.9 and weight decay 1e-4, and
-# no CutMix (off unless asked for there). It decays at 150 and 225 only; the paper's "after each 75
-# epochs" is taken at its word. Best or last epoch: the last; the reference reports the best, which
-# tools/train_seeds.py prints beside it.
+# The paper leaves the rest open. From that reference: Nesterov momentum 0.9, weight decay 1e-4 and
+# no CutMix, its default. It decays only at 150 and 225; here the rate decays "after each 75
+# epochs" as the paper says. Results are from the last epoch; the reference reports the best epoch,
+# which tools/train_seeds.py prints as well.
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

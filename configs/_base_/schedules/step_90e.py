@@ -1,6 +1,6 @@
 # The paper's second ImageNet recipe: SGD 0.1 for a batch of 256, x 0.1 after 30, 60 and 80 epochs.
-# Open in the paper, taken from Chi et al. (2020), whom it follows: 90 epochs, momentum 0.9, weight
-# decay 1e-4, 5 epochs of linear warm-up from 0.
+# The paper leaves the rest open; from Chi et al. (2020), which it follows: 90 epochs, momentum 0.9,
+# weight decay 1e-4, 5 epochs of linear warm-up from 0.
 train_cfg = dict(by_epoch=True, max_epochs=90, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

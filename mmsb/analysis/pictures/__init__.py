@@ -1,1 +1,1 @@
-"""Pictures of what a network sees: CAM, spatial bias's maps, receptive fields."""
+"""Pictures of class activation maps, spatial bias maps and effective receptive fields."""

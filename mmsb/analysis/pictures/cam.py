@@ -1,7 +1,7 @@
-"""Class activation maps: what in an image a network's answer comes from (paper, Figs. 2 and 4).
+"""Class activation maps: image regions that a prediction depends on (paper, Figs. 2 and 4).
 
-The maps are grad-cam's. What they explain is said by :meth:`mmsb.toolboxes.Toolbox.target`, a
-toolbox each; ``cam_layers`` finds the layers, ``cam_sheets`` draws.
+The grad-cam package computes the maps. Each toolbox defines the explained value in
+:meth:`mmsb.toolboxes.Toolbox.target`; ``cam_layers`` finds the layers, ``cam_sheets`` draws.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from mmsb.inference.images import Inputs
 from mmsb.toolboxes import NothingToExplainError, Target, toolbox_of
 from mmsb.utils.errors import UserError
 
-# grad-cam's classes that need one forward and at most one backward pass. Left out: those that run
-# the network once a channel (ScoreCAM, AblationCAM), that keep the graph of the gradient
-# (ShapleyCAM), that are for classifiers alone (FinerCAM), whose maps are of the whole network
-# (FullGrad) or of chance (RandomCAM).
+# grad-cam's classes that need one forward and at most one backward pass. Excluded are methods that
+# run the network once per channel (ScoreCAM, AblationCAM), need second derivatives (ShapleyCAM),
+# support only classifiers (FinerCAM), map the whole network (FullGrad) or are random (RandomCAM).
 METHODS = {
     'gradcam': 'GradCAM',
     'gradcam++': 'GradCAMPlusPlus',
@@ -36,19 +35,19 @@ METHODS = {
     'kpcacam': 'KPCA_CAM',
     'fem': 'FEM',
 }
-# They decompose a matrix of all positions by all positions: 10,000 take 400 MB and minutes.
+# These decompose a matrix of positions by positions: 10,000 take 400 MB and minutes.
 OF_ALL_POSITIONS = ('eigencam', 'eigengradcam', 'segeigencam', 'kpcacam')
 MOST_POSITIONS = 10_000
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A network's answer and where it comes from.
+    """A prediction and the class activation maps that explain it.
 
     Attributes:
-        picture: What the network saw, RGB, uint8, (h, w, 3).
-        maps: Of each layer, (h, w), from 0 to 1 over the input; None where it is the same all over.
-        text: What is explained, or why nothing is.
+        picture: The network's input as an image, RGB, uint8, (h, w, 3).
+        maps: One map per layer, (h, w), from 0 to 1 over the input; None if it is constant.
+        text: Says what is explained, or why nothing is.
         boxes: See :class:`mmsb.toolboxes.Target`.
         mask: See :class:`mmsb.toolboxes.Target`.
     """
@@ -61,11 +60,11 @@ class Explanation:
 
 
 class _Recorder:
-    """Features and their gradients, in the place of grad-cam's ``ActivationsAndGradients``.
+    """Features and their gradients; replaces grad-cam's ``ActivationsAndGradients``.
 
-    That one pairs them by the order in which they come, which mixes layers up where one gets no
-    gradient or they are not named in the network's order, and it sees what an in-place ReLU has
-    made of a layer's output. This one keeps them by layer, and hands a copy on.
+    grad-cam pairs them by order of arrival. This mixes up layers if one gets no gradient or they
+    are not listed in the network's order, and a following in-place ReLU changes the features. This
+    class keeps them by layer and passes on a copy.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[Layer], most: int | None = None):
@@ -126,7 +125,7 @@ class _Recorder:
 
 
 class _OnSamples(nn.Module):
-    """A network as grad-cam calls it, on the input alone."""
+    """A network wrapped for grad-cam, which passes only the input tensor."""
 
     def __init__(self, network: Network, samples: list):
         super().__init__()
@@ -145,26 +144,26 @@ def explain(
     category: str | None = None,
     min_score: float = 0.3,
 ) -> Explanation:
-    """Maps what a network's answer to an image comes from, all layers in one pass.
+    """Compute class activation maps of an image, for all layers in one pass.
 
-    Of a classifier the class' logit is explained, of a segmentor the sum of the class' logits over
-    the pixels predicted as it, of a detector the sum of the log-odds of its boxes' scores.
+    The explained value is the class logit (classifier), the sum of the class logits over the
+    pixels predicted as the class (segmentor) or the sum of the boxes' score log-odds (detector).
 
     Args:
         network: The network.
-        inputs: The image, by :func:`mmsb.inference.images.load_inputs`.
-        layers: Its layers, by :func:`find_layers`.
-        method: A key of `METHODS`; those of eigencam, kpcacam and fem see features alone.
-            Defaults to None: gradcam, and for a detector layercam.
-        category: A class by name or index. Defaults to None: the predicted one, in segmentation
-            the most frequent but background, in detection all.
+        inputs: The image, from :func:`mmsb.inference.images.load_inputs`.
+        layers: Layers of the network, from :func:`find_layers`.
+        method: A key of `METHODS`; eigencam, kpcacam and fem use features but no gradients.
+            Defaults to None: gradcam, and layercam for a detector.
+        category: A class by name or index. Defaults to None: the predicted class, in
+            segmentation the most frequent one except background, in detection all classes.
         min_score: Lowest score of a detection. Defaults to 0.3.
 
     Returns:
-        The maps, each from 0 to 1, its own peak.
+        The maps, each scaled from 0 to 1 at its own peak.
 
     Raises:
-        NothingToExplainError: The network finds nothing of it, or no map has a peak.
+        NothingToExplainError: The network finds no such class or box, or every map is constant.
         UserError: There is no such class, or a layer makes no map.
     """
     toolbox = toolbox_of(network.cfg)
@@ -174,7 +173,7 @@ def explain(
     recorder = cam.activations_and_grads = _Recorder(cam.model, layers, most)
     cam.target_layers = layers
     scale = cam.aggregate_multi_layers
-    cam.aggregate_multi_layers = lambda maps: [scale([heat]) for heat in maps]  # not their mean
+    cam.aggregate_multi_layers = lambda maps: [scale([heat]) for heat in maps]  # no mean
     targets = []
 
     def target(output) -> Tensor:
@@ -185,14 +184,14 @@ def explain(
             )
         return targets[0].value
 
-    # The input needs a gradient, or frozen stages would have none.
+    # The input must require a gradient, otherwise frozen stages get none.
     x = inputs.tensor.detach().clone().requires_grad_(cam.uses_gradients)
     try:
         with torch.set_grad_enabled(cam.uses_gradients):
             maps = cam(x, [target])
     finally:
         recorder.release()
-    if not cam.uses_gradients:  # the map is there, whether or not there is an answer
+    if not cam.uses_gradients:  # these methods make a map even without a prediction
         try:
             targets.append(toolbox.target(cam.outputs[0], network, category, min_score))
         except NothingToExplainError as error:
@@ -210,7 +209,7 @@ def explain(
 
 
 def method_class(name: str) -> type:
-    """grad-cam's class of a method.
+    """Get the grad-cam class of a method.
 
     Raises:
         UserError: There is no such method here, or grad-cam is not installed.

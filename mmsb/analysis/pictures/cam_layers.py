@@ -1,4 +1,4 @@
-"""The networks whose class activation maps are drawn, and their layers."""
+"""Networks to explain with class activation maps, and their layers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Network:
     """A trained network.
 
     Attributes:
-        name: What to call it.
+        name: Its name on the sheet.
         cfg: Its config.
         model: Its model, in evaluation mode.
-        classes: Their names; empty where the checkpoint has none.
+        classes: Class names; empty if the checkpoint has none.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Network:
     classes: Sequence[str] = ()
 
     def class_name(self, index: int) -> str:
-        """The class' name, the first of several; 'class 7' where there is none."""
+        """Name of a class, the first of several synonyms; e.g. 'class 7' if it has no name."""
         known = index < len(self.classes)
         return self.classes[index].split(',')[0] if known else f'class {index}'
 
     def class_index(self, category: str) -> int:
-        """Finds a class by its name or index.
+        """Find the index of a class, given by its name or index.
 
         Raises:
             UserError: There is no such class.
@@ -58,10 +58,10 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A module whose output is laid over the picture.
+    """A module whose output is explained.
 
     Attributes:
-        title: What to call it.
+        title: Its name on the sheet.
         module: The module.
     """
 
@@ -70,18 +70,18 @@ class Layer:
 
 
 def load_network(name: str, config: str, checkpoint: str) -> Network:
-    """Loads a trained network, on a GPU where there is one.
+    """Load a trained network, onto a GPU if there is one.
 
     Args:
-        name: What to call it.
-        config: A config of any of the three tasks.
-        checkpoint: Its weights, all of them.
+        name: Its name on the sheet.
+        config: Config of a classifier, detector or segmentor.
+        checkpoint: Checkpoint with all of its weights.
 
     Returns:
-        The network; no weight of it takes a gradient.
+        The network; its weights do not require gradients.
 
     Raises:
-        UserError: A file is missing, or the checkpoint is of another model than the config.
+        UserError: A file is missing, or the checkpoint belongs to another model than the config.
     """
     cfg = read_model_config(config)
     init_default_scope(cfg.default_scope)
@@ -89,7 +89,7 @@ def load_network(name: str, config: str, checkpoint: str) -> Network:
     with explained_errors(cfg):
         model, classes = load_model(cfg, checkpoint)
     for module in model.modules():
-        if getattr(module, 'with_cp', False):  # it would run layers again for their gradient
+        if getattr(module, 'with_cp', False):  # checkpointing would run layers twice
             module.with_cp = False
     return Network(name, cfg, model.to(get_device()).requires_grad_(False), classes or ())
 
@@ -97,17 +97,17 @@ def load_network(name: str, config: str, checkpoint: str) -> Network:
 def find_layers(
     network: Network, names: Sequence[str] = (), spatial_bias: bool = False
 ) -> list[Layer]:
-    """Finds the features to explain.
+    """Find the layers to explain.
 
     Args:
         network: The network.
-        names: Names of modules. Of none, the last stage that the backbone hands on.
-        spatial_bias: The names are of blocks with spatial bias, of each of which the two parts that
-            it concatenates are found, before the norm that they share (the paper's Eq. 1): the
-            convolution's output and the maps. Of no names, the last such block of each stage.
+        names: Names of modules. Defaults to the last stage that the backbone outputs.
+        spatial_bias: Whether ``names`` are blocks with spatial bias (default: the last such block
+            of each stage). Each gives the two parts that it concatenates, before their common
+            norm (paper, Eq. 1): the convolution's output and the maps. Defaults to False.
 
     Returns:
-        The layers, two a block with ``spatial_bias``.
+        The layers, two per block with ``spatial_bias``.
 
     Raises:
         UserError: There is no such layer, or the network has no spatial bias.
@@ -135,7 +135,7 @@ def find_layers(
 
 
 def _known_layers(network: Network) -> str:
-    """The backbone's stages with their blocks, or what else it has."""
+    """List the backbone's blocks, or its children if it is not a ResNet."""
     backbone = network.model.backbone
     stages = getattr(backbone, 'res_layers', None)
     if stages is None:

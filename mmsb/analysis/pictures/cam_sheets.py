@@ -1,4 +1,4 @@
-"""Sheets of class activation maps, networks side by side."""
+"""Sheets of class activation maps with networks side by side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmsb.toolboxes import NothingToExplainError
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import find_images, output_paths
 
-PANEL, FONT, DPI = 2.8, 8, 110  # a panel is so many inches wide, its titles in points
+PANEL, FONT, DPI = 2.8, 8, 110  # width of a panel in inches, font size in points, dots per inch
 OTHERS = 'give a lower --score, another --category, other --layers or --method eigencam'
 
 
@@ -33,26 +33,26 @@ def explain_images(
     min_score: float = 0.3,
     spatial_bias: bool = False,
 ) -> Iterator[tuple[Path, Path | None, str]]:
-    """Draws for each image a sheet of networks' class activation maps, side by side.
+    """Draw one sheet per image with the class activation maps of all networks side by side.
 
     Args:
         images: Image files and folders.
-        networks: Of each network what to call it, its config and its checkpoint; of any task.
-        out_dir: Folder for the sheets, NAME.png each. Defaults to 'cams'.
+        networks: Name, config and checkpoint of each network; tasks may differ.
+        out_dir: Folder for the sheets, written as NAME.png. Defaults to 'cams'.
         method: See :func:`explain`.
-        layers: See :func:`find_layers`, a row each. Defaults to the last stage.
+        layers: See :func:`find_layers`; one row per layer. Defaults to the last stage.
         category: See :func:`explain`.
         min_score: See :func:`explain`.
-        spatial_bias: In blocks, the convolution's channels beside spatial bias's. Defaults to
-            False.
+        spatial_bias: Whether ``layers`` are blocks, shown as the maps of the convolution beside
+            those of spatial bias. Defaults to False.
 
     Yields:
-        For each image its path, that of its sheet, None where there is nothing to explain, and a
+        For each image its path, the path of its sheet (None if there is nothing to explain) and a
         line that says what each network found.
 
     Raises:
-        UserError: Something the user can set right; also if there is nothing to explain in any of
-            the images.
+        UserError: An argument is invalid, a file cannot be read, or no image has anything to
+            explain.
     """
     method_class(method or 'gradcam')  # before anything is loaded
     paths = find_images(images)
@@ -92,17 +92,17 @@ def draw_sheet(
     found: Sequence[Explanation],
     layers_a_row: int = 1,
 ):
-    """Draws a sheet: the picture, and to its right the networks' maps over what each saw.
+    """Draw a sheet: the image, then each network's maps over its input.
 
     Args:
-        title: Of the picture.
+        title: Title of the image.
         columns: The networks and their layers.
-        found: Each network's explanation of them.
-        layers_a_row: How many of a network's layers stand side by side. Defaults to 1.
+        found: One explanation per network.
+        layers_a_row: Number of a network's layers per row. Defaults to 1.
 
     Returns:
-        matplotlib.figure.Figure: The sheet. Colours are from 0 to a map's own peak; a panel's title
-        says how far its map spreads, by :func:`spread`.
+        matplotlib.figure.Figure: The sheet. Colours range from 0 to each map's own peak; the title
+        of a panel gives the :func:`spread` of its map.
     """
     rows = max(len(layers) for _, layers in columns) // layers_a_row
     width = 1 + len(columns) * layers_a_row
@@ -128,13 +128,13 @@ def draw_sheet(
 
 
 def spread(heat: np.ndarray) -> float:
-    """How far a map reaches: the RMS distance from its centre of mass, over that of a flat map.
+    """Spread of a map: RMS distance from its centre of mass, relative to a constant map.
 
     Args:
-        heat: A map, (h, w), nowhere negative.
+        heat: A non-negative map, (h, w).
 
     Returns:
-        0 for a single point, 1 for the same value all over, more for opposite corners.
+        0 for a single point, 1 for a constant map, more than 1 for opposite corners.
     """
     height, width = heat.shape
     y, x = np.mgrid[:height, :width]

@@ -1,4 +1,4 @@
-"""How far the stages of a backbone see: effective receptive fields (Luo et al., 2016)."""
+"""Effective receptive fields of the stages of a backbone (Luo et al., 2016)."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from mmsb.utils.errors import UserError
 from mmsb.utils.files import find_images, replacing
 
 SHARES = (0.2, 0.5, 0.99)  # of the contribution
-STEP = 32  # sizes that divide by it divide by every stride of the usual networks
+STEP = 32  # multiples of it are divisible by every stride of common networks
 NOISE_IMAGES = 16
 
 
 @dataclass(frozen=True)
 class Field:
-    """What one stage of a network sees of the image.
+    """Effective receptive field of one stage of a network.
 
     Attributes:
         network: The network's name.
-        stage: 1 for the backbone's first.
-        contribution: What :func:`effective_fields` gives, (S, S), float64.
+        stage: Number of the stage, from 1.
+        contribution: Contribution per pixel from :func:`effective_fields`, (S, S), float64.
         centre: Row and column of the pixel that the unit lies over.
-        convolutions: Side of what the convolutions reach, in pixels (:func:`conv_field`); None
-            where it is not known.
-        box: First and one past the last pixel of it inside the image; None with it.
+        convolutions: Side of the convolutions' receptive field in pixels (:func:`conv_field`);
+            None if unknown.
+        box: First and one past the last pixel of that field inside the image; None if unknown.
     """
 
     network: str
@@ -54,12 +54,12 @@ class Field:
 
     @property
     def nonzero(self) -> float:
-        """Share of the image's pixels that contribute at all."""
+        """Share of the image's pixels with a contribution above 0."""
         return float((self.contribution > 0).mean())
 
     @property
     def outside(self) -> float | None:
-        """Share of the contribution from pixels that the convolutions do not reach."""
+        """Share of the contribution from pixels outside the convolutions' receptive field."""
         total = self.contribution.sum()
         if self.box is None or total == 0:
             return None
@@ -69,7 +69,7 @@ class Field:
         return float(rest.sum() / total)
 
     def square(self, share: float) -> tuple[int, float] | None:
-        """The smallest centred square that holds a share: :func:`smallest_square`."""
+        """Find the smallest centred square with this share, by :func:`smallest_square`."""
         return smallest_square(self.contribution, self.centre, share)
 
 
@@ -82,23 +82,23 @@ def receptive_fields(
     seed: int = 0,
     cfg_options: dict | None = None,
 ) -> list[Field]:
-    """Measures the effective receptive fields of configs' backbones, and draws them.
+    """Measure and draw the effective receptive fields of configs' backbones.
 
-    Batch norms use the statistics of the checkpoint; those of an untrained network are 0 and 1.
-    Leaves ``receptive_field.png``, a row a network and a column a stage, and
-    ``receptive_field.csv``.
+    Batch norms use the statistics of the checkpoint, or mean 0 and variance 1 if untrained.
+    Writes ``receptive_field.csv`` and ``receptive_field.png`` with one row per network and one
+    column per stage.
 
     Args:
-        networks: Config and checkpoint of each, or the config alone: random weights.
-        images: Image files and folders. An image's shorter side is brought to ``size``, its middle
-            is taken, and it is normalised as each config's data preprocessor does. Defaults to
-            none: 16 images of normal noise.
+        networks: Config and checkpoint of each network; without a checkpoint weights are random.
+        images: Image files and folders. Each image is resized so that its shorter side is
+            ``size``, centre-cropped, and normalised by each config's data preprocessor. Defaults
+            to none: 16 images of Gaussian noise.
         size: Side of the images in pixels, a multiple of every stage's stride. Defaults to None,
-            the shorter side of the first config's test images, up to a multiple of 32.
-        stages: From 1. Defaults to None, all.
+            the shorter side of the first config's test images, rounded up to a multiple of 32.
+        stages: Stages to measure, from 1. Defaults to None, all.
         out: Folder for the files. Defaults to 'work_dirs/receptive_field'.
-        seed: Of random weights, noise and signs. Defaults to 0.
-        cfg_options: Settings of all the configs to override. Defaults to None.
+        seed: Seed of the random weights, noise and signs. Defaults to 0.
+        cfg_options: Settings to override in all configs. Defaults to None.
 
     Returns:
         The fields, network by network, stage by stage.
@@ -139,20 +139,20 @@ def effective_fields(
     stages: Sequence[int] | None = None,
     seed: int = 0,
 ) -> dict[int, tuple[np.ndarray, int]]:
-    """How much each pixel counts for the features in the middle of a stage's map.
+    """Compute each pixel's contribution to the features at the centre of each stage's map.
 
-    Luo et al. (2016, section 4) take the gradient of one unit with respect to the input. Here it
-    is that of the sum over the channels at the middle of the map (row h // 2, column w // 2),
-    each channel with a random sign, drawn for each image, as a gradient from above could have.
-    Its absolute value is summed over the colours and averaged over the images. Signs, so that no
-    channels that see alike cancel or add up in every image. The gradient is that of the features
-    after the stage's last ReLU, with respect to the normalised image.
+    Luo et al. (2016, section 4) take the gradient of one unit with respect to the input. Here the
+    unit is the sum over the channels at the centre of the map (row h // 2, column w // 2). Each
+    channel has a random sign, sampled per image, so that similar channels do not cancel or add up
+    in every image. The features are taken after the stage's last ReLU, the gradient is with
+    respect to the normalised image. Its absolute value is summed over the colours and averaged
+    over the images.
 
     Args:
         backbone: A network with stages named in ``res_layers``, in eval mode.
         images: Normalised images, (1, 3, S, S), all of one size, of the network's dtype.
-        stages: From 1. Defaults to None, all.
-        seed: Of the signs. Defaults to 0.
+        stages: Stages to measure, from 1. Defaults to None, all.
+        seed: Seed of the random signs. Defaults to 0.
 
     Returns:
         For each stage the contributions, (S, S), float64, and the row and column of the pixel
@@ -197,21 +197,21 @@ def effective_fields(
 def conv_field(
     backbone: nn.Module, stage: int, size: int, centre: int
 ) -> tuple[int, tuple[int, int]] | None:
-    """What a ResNet's convolutions reach: its theoretical receptive field without other layers.
+    """Compute the theoretical receptive field of a ResNet's convolutions alone.
 
-    Convolutions and pooling of the stem and of the blocks' main path count, as they stand; a
-    shortcut reaches no farther. Spatial bias and plugins are left out: what the network sees
-    outside of it, it sees by them.
+    Convolutions and pooling of the stem and of the blocks' main path count; shortcuts do not
+    extend it. Spatial bias and plugins are excluded: any contribution from outside this field is
+    due to them.
 
     Args:
         backbone: A ResNet of this package or a toolbox.
-        stage: From 1.
+        stage: Number of the stage, from 1.
         size: Side of the image in pixels.
         centre: Row and column of the pixel that the unit lies over.
 
     Returns:
-        Its side in pixels, and first and one past the last pixel of it in the image; None where a
-        convolution has no fixed reach (deformable ones).
+        Its side in pixels, and its first and one past its last pixel in the image; None if a
+        convolution has no fixed kernel positions (deformable convolution).
     """
     last = backbone.res_layers[stage - 1]
     layers = []
@@ -220,7 +220,7 @@ def conv_field(
             continue
         if name.startswith('layer') and name.split('.')[0] > last:
             break
-        if hasattr(module, 'paths'):  # a selective kernel's widest
+        if hasattr(module, 'paths'):  # a selective kernel: take the widest path
             module = module.paths[-1].conv
         if isinstance(module, nn.Conv2d | nn.MaxPool2d):
             sides = (module.kernel_size, module.stride, module.padding, module.dilation)
@@ -243,20 +243,20 @@ def conv_field(
 def smallest_square(
     contribution: np.ndarray, centre: int, share: float
 ) -> tuple[int, float] | None:
-    """The smallest square around a pixel that holds a share of the contribution.
+    """Find the smallest square around a pixel that holds a share of the contribution.
 
-    The measure of RepLKNet (Ding et al., 2022, Table 10), there after a logarithm of sums over
-    images, which depends on their number and on the gradient's scale; here of the contributions
-    themselves.
+    RepLKNet (Ding et al., 2022, Table 10) measures this on the logarithm of sums over images,
+    which depends on the number of images and the gradient's scale. This function measures it on
+    the contributions themselves.
 
     Args:
-        contribution: Not negative, (S, S).
+        contribution: Non-negative contribution per pixel, (S, S).
         centre: Row and column of the pixel.
-        share: From 0 to 1.
+        share: Share of the sum, from 0 to 1.
 
     Returns:
-        The square's side in pixels, which is odd, and its area over the image's, both without what
-        of it lies outside of the image in the area; None where nothing contributes.
+        The square's side in pixels (odd), and the area of its part inside the image relative to
+        the image's area; None if nothing contributes.
     """
     away = np.abs(np.arange(len(contribution)) - centre)
     rings = np.maximum(away[:, None], away)
@@ -268,12 +268,12 @@ def smallest_square(
 
 
 def table(fields: Sequence[Field]) -> tuple[list[str], list[list[str]]]:
-    """The fields as head and rows of cells.
+    """Tabulate the fields as head and rows of cells.
 
     Returns:
-        Network, stage; side of what the convolutions reach, in pixels; area of the smallest centred
-        square with 20, 50 and 99 % of the contribution, in % of the image; contribution from
-        outside of the convolutions' reach and pixels that contribute, in %.
+        Network, stage; side of the convolutions' receptive field in pixels; area of the smallest
+        centred square with 20, 50 and 99 % of the contribution, in % of the image; contribution
+        from outside the convolutions' receptive field and pixels that contribute, in %.
     """
     head = ['network', 'stage', 'convs reach', *(f'{share:.0%} in' for share in SHARES)]
     rows = []
@@ -289,7 +289,7 @@ def table(fields: Sequence[Field]) -> tuple[list[str], list[list[str]]]:
 
 
 def as_csv(fields: Sequence[Field]) -> str:
-    """The figures of :func:`table` as shares of 1, with the squares' sides in pixels."""
+    """Format the figures of :func:`table` as CSV: fractions of 1, and square sides in pixels."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
     names = [f'{what}_{share:.0%}'.rstrip('%') for share in SHARES for what in ('side', 'area')]
@@ -303,11 +303,11 @@ def as_csv(fields: Sequence[Field]) -> str:
 
 
 def draw(fields: Sequence[Field]):
-    """The fields as heat maps, a row a network and a column a stage, on one logarithmic scale.
+    """Draw the fields as heat maps, one row per network, one column per stage, one log scale.
 
-    Networks of one stage are set side by side instead.
+    If there is only one stage, the networks are placed side by side instead.
     Each map is relative to its own largest contribution; pixels that contribute nothing are grey.
-    Dashed is what the convolutions reach, dotted the square with 99 % of the contribution.
+    The dashed box is the convolutions' receptive field, the dotted one holds 99 % of the total.
 
     Returns:
         The matplotlib ``Figure``.
@@ -375,7 +375,7 @@ def _stage_modules(backbone: nn.Module, stages: Sequence[int] | None) -> dict[in
 
 
 def _square_image(path: Path, size: int) -> np.ndarray:
-    """The middle of an image, BGR, (size, size, 3)."""
+    """Load an image, resize and centre-crop it: BGR, (size, size, 3)."""
     picture = read_image(path)
     scale = size / min(picture.shape[:2])
     height, width = (max(size, round(side * scale)) for side in picture.shape[:2])
@@ -385,9 +385,9 @@ def _square_image(path: Path, size: int) -> np.ndarray:
 
 
 def normalised(cfg: Config, model: nn.Module, picture: np.ndarray) -> Tensor:
-    """An image, BGR and (H, W, 3), as the model takes it: (1, 3, H, W)."""
+    """Normalise a BGR image (H, W, 3) as the model expects: (1, 3, H, W)."""
     steps = innermost_dataset(cfg.test_dataloader.dataset).pipeline
     if not any('LoadImage' in step['type'] for step in steps):
-        picture = picture[..., ::-1]  # CIFAR's data set holds RGB, and the model expects it
+        picture = picture[..., ::-1]  # the CIFAR data set and its models use RGB
     image = torch.from_numpy(picture.transpose(2, 0, 1).copy())
     return model.data_preprocessor(dict(inputs=[image], data_samples=None), False)['inputs']

@@ -1,4 +1,4 @@
-"""The maps of spatial bias, drawn over the image that they are made from."""
+"""Spatial bias maps, drawn over their input image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmsb.models.backbones.residual_block import ResidualBlock
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import find_images, output_paths
 
-PANEL = 2.2  # inches, the longer side
+PANEL = 2.2  # longer side of a panel in inches
 GREY = np.array([0.299, 0.587, 0.114])
 LEGEND = 'red: above 0\nblue: below 0\neach map to its own\nlargest value'
 
@@ -30,21 +30,21 @@ def draw_images(
     out_dir: str | Path = 'spatial_bias',
     blocks: Sequence[str] | None = None,
 ) -> Iterator[tuple[Path, Path, str]]:
-    """Draws the maps of spatial bias for images, which go through the config's test pipeline.
+    """Draw the spatial bias maps of images, loaded with the config's test pipeline.
 
     Args:
         paths: Image files and folders.
-        config: A config of any of the three tasks.
-        checkpoint: Its weights.
-        out_dir: Folder for the sheets, NAME.png each. Defaults to 'spatial_bias'.
-        blocks: Names as 'layer1.0'. Defaults to None, all that have spatial bias.
+        config: Config of a classifier, detector or segmentor.
+        checkpoint: Checkpoint with its weights.
+        out_dir: Folder for the sheets, written as NAME.png. Defaults to 'spatial_bias'.
+        blocks: Block names such as 'layer1.0'. Defaults to None, all with spatial bias.
 
     Yields:
-        For each image its path, that of its sheet, and a line that says what is on it.
+        For each image its path, the path of its sheet, and a line that names the blocks on it.
 
     Raises:
         UserError: The config, the checkpoint or an image is missing, cannot be read or does not
-            fit, or there is no spatial bias, or none in such a block.
+            fit, or the network or a named block has no spatial bias.
     """
     images = find_images(paths)
     cfg, model = load_backbone(config, checkpoint)
@@ -58,7 +58,7 @@ def draw_images(
 
 
 def spatial_bias_blocks(network: nn.Module) -> dict[str, ResidualBlock]:
-    """The blocks of a backbone or a whole model that have spatial bias, by their names in it."""
+    """Find the blocks with spatial bias in a backbone or a whole model, by module name."""
     return {
         name: block
         for name, block in network.named_modules()
@@ -69,14 +69,14 @@ def spatial_bias_blocks(network: nn.Module) -> dict[str, ResidualBlock]:
 def blocks_with_maps(
     backbone: nn.Module, names: Sequence[str] | None = None
 ) -> dict[str, ResidualBlock]:
-    """The blocks of a backbone that have spatial bias, by name.
+    """Select the blocks of a backbone that have spatial bias, by name.
 
     Args:
         backbone: The backbone.
-        names: The ones to take, in the network's order. Defaults to None, all.
+        names: Blocks to select. The result keeps the network's order. Defaults to None, all.
 
     Raises:
-        UserError: There is none, or none of such a name.
+        UserError: The backbone or a named block has no spatial bias.
     """
     found = spatial_bias_blocks(backbone)
     if not found:
@@ -95,19 +95,19 @@ def blocks_with_maps(
 def compute_maps(
     backbone: nn.Module, images: Tensor, blocks: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """The maps as the norm hands them on, each normalised by its own statistics.
+    """Compute the maps after the batch norm, which normalises each map separately.
 
-    Concatenated maps share a batch norm with the convolution's features, and pass a ReLU before
-    the next convolution: of what is shown, it sees the positive part. Where no norm is theirs
-    (``fusion='add'``, SB-SK with ``norm='none'``) they are shown as spatial bias makes them.
+    Concatenated maps share a batch norm with the convolution's features. A ReLU follows, so the
+    next convolution sees only the positive part of these maps. Without a norm (``fusion='add'``,
+    SB-SK with ``norm='none'``) the output of spatial bias itself is returned.
 
     Args:
         backbone: The backbone, in eval mode.
         images: Normalised images, (B, 3, H, W).
-        blocks: Their names. Defaults to None, all that have spatial bias.
+        blocks: Block names. Defaults to None, all with spatial bias.
 
     Returns:
-        For each block (B, num_channels, h, w), as large as its features.
+        For each block (B, num_channels, h, w), of the size of the block's features.
 
     Raises:
         UserError: As :func:`blocks_with_maps`.
@@ -115,7 +115,7 @@ def compute_maps(
     maps = {}
 
     def keep(name: str, number: int):
-        # a copy: the ReLU that follows works in place
+        # copy, because the following ReLU works in place
         return lambda _, __, out: maps.update({name: out[:, -number:].numpy(force=True).copy()})
 
     hooks = []
@@ -134,13 +134,13 @@ def compute_maps(
 
 
 def sheet(picture: np.ndarray, size: Sequence[int], maps: dict[str, np.ndarray]):
-    """One image with its maps: the image, then a row a block and a column a map.
+    """Draw one image and its maps: the image, then one row per block and one column per map.
 
-    Red is positive and blue negative, the stronger the farther from 0; 0 is the bare image in
-    grey. Each map has its own scale, to its largest value of either sign; its range is printed.
+    Red is positive, blue negative, stronger for larger values; at 0 only the grey image shows.
+    Each map has its own scale, set by its largest absolute value; its range is printed.
 
     Args:
-        picture: What the network sees, RGB, uint8, (h, w, 3).
+        picture: The network's input as an image, RGB, uint8, (h, w, 3).
         size: Height and width of the network's input, which is padded at the right and bottom.
         maps: For each block (1, num_channels, h', w'), over the whole input.
 

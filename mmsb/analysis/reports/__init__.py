@@ -1,1 +1,1 @@
-"""Tables and HTML pages of trainings."""
+"""Tables and HTML pages about trainings."""

@@ -1,4 +1,4 @@
-"""A page on ``make chain``: pretraining, transfer and evaluation, and what each start was worth."""
+"""Report on ``make chain``: pretraining, transfer and evaluation, compared by initial weights."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from mmsb.utils.environment import device_name
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 
-# folder of the task: its name, the metrics of its table, the one of its curve
+# task folder: title and metrics of its table; the first metric is also plotted
 TASKS = dict(
     classification=('Classification, mini ImageNet', {'accuracy/top1': 'top-1 (%)'}),
     detection=(
@@ -25,7 +25,7 @@ TASKS = dict(
     ),
     segmentation=('Segmentation, mini ADE20K', {'mIoU': 'mIoU', 'mAcc': 'mAcc', 'aAcc': 'aAcc'}),
 )
-# folder of a run: what it is
+# run folder: title
 RUNS = dict(
     resnet='ResNet-18',
     sb='SB-ResNet-18',
@@ -46,11 +46,11 @@ def write_chain_report(
     """Write ``report.html``, ``report.md``, ``results.json`` and their pictures.
 
     Args:
-        out_dir: Folder to write into, made if it is not there.
-        chains: Folders that ``make chain`` left, one a seed: ``TASK/RUN`` with the logs of a
-            training and the ``metrics.json`` of its test, and pictures in ``drawn``. Curves and
-            pictures are those of the first.
-        log: Called with the tables.
+        out_dir: Folder to write into, created if missing.
+        chains: Folders that ``make chain`` wrote, one per seed. Each ``TASK/RUN`` holds the logs
+            of a training, the ``metrics.json`` of its test, and pictures in ``drawn``. Curves
+            and pictures are taken from the first.
+        log: Called with each table as text. Defaults to None.
 
     Returns:
         The path of ``report.html``.
@@ -75,7 +75,7 @@ def write_chain_report(
     seeds = f'mean ± standard deviation of {len(chains)} seeds' if len(chains) > 1 else 'one seed'
     blocks = [
         ('h1', 'Pretrain, transfer, evaluate'),
-        ('p', f'Drawn miniatures, narrow networks, {seeds}. On {device_name()}.'),
+        ('p', f'Synthetic miniature data sets, narrow networks, {seeds}. On {device_name()}.'),
     ]
     for task, (title, names) in TASKS.items():
         table = _table(metrics[task], names)
@@ -136,7 +136,7 @@ def _draw_curves(chain: Path, runs: dict[str, list[str]]) -> Figure:
 
 
 def _draw_pictures(folder: Path, out: Path, number: int = 4, height: int = 200) -> str | None:
-    """The first pictures of a folder side by side; the file's name, None without a picture."""
+    """Join a folder's first pictures side by side; return the file name, None if no picture."""
     paths = sorted(p for p in folder.rglob('*') if p.suffix in ('.png', '.jpg'))[:number]
     if not paths:
         return None

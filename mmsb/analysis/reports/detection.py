@@ -1,8 +1,8 @@
-"""A report on trained detectors: detections beside the ground truth, curves, a table of APs.
+"""Report on trained detectors: detections beside the ground truth, curves, a table of APs.
 
-Everything comes from the work directories that training and testing leave: mmengine's
-``scalars.json`` and logs, ``predictions.pkl`` (``tools/test.py --out``) and the APs of the test's
-own evaluator, ``metrics.json`` (``--metrics-out``).
+The data come from the work directories of training and testing: mmengine's ``scalars.json`` and
+logs, ``predictions.pkl`` (``tools/test.py --out``) and the evaluator's APs in ``metrics.json``
+(``--metrics-out``).
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ def write_report(
 ) -> Path:
     """Write ``report.html``, ``report.md``, ``detections.png`` and ``curves.png``.
 
-    ``predictions.pkl`` is a pickle, and opening a pickle can run code: give only work directories
+    ``predictions.pkl`` is a pickle, and opening a pickle can run code: use only work directories
     of your own runs.
 
     Args:
-        out_dir: Folder to write into, made if it is not there.
+        out_dir: Folder to write into, created if missing.
         runs: Names and work directories. Each holds the logs of a training, ``predictions.pkl``
             and ``metrics.json``.
-        coco_root: The dataset that the runs were tested on, in COCO's layout.
-        num_images: How many pictures to show: the first ones of ``val2017``.
-        min_score: Boxes of a lower score are not drawn. The APs count all boxes, as usual.
-        log: Called with the table of APs.
+        coco_root: Root of the dataset that the runs were tested on, in COCO's layout.
+        num_images: Number of pictures to show, the first ones of ``val2017``. Defaults to 6.
+        min_score: Boxes with a lower score are not drawn; the APs use all boxes. Defaults to 0.5.
+        log: Called with the table of APs as text. Defaults to None.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        UserError: An argument is out of its range, a work directory lacks something, the
-            predictions are of other images, or `out_dir` cannot be written.
+        UserError: An argument is out of range, a work directory lacks a file, the predictions
+            belong to other images, or `out_dir` cannot be written.
 
     Example:
         >>> write_report('report', {'baseline': 'work_dirs/a', 'SB': 'work_dirs/b'}, 'data/coco')

@@ -1,4 +1,4 @@
-"""Detections beside the ground truth, and the curves of trainings."""
+"""Pictures of detections beside the ground truth, and training curves."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mmsb.analysis.reports.detection_runs import Run, ap_curve, loss_curve
 from mmsb.engine.training_log import unit
 from mmsb.utils.errors import UserError
 
-MIN_IOU = 0.5  # from here on a box counts as found
+MIN_IOU = 0.5  # minimum IoU for a correct box
 RUN_COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
-STYLES = {  # of boxes: colour, dashes, colour of the text on it, what it means
+STYLES = {  # kind of box: colour, dashes, text colour, meaning
     'truth': ('#ffffff', 'solid', 'black', 'ground truth'),
     'correct': ('#2bd48a', 'solid', 'black', f'correct: right class, IoU ≥ {MIN_IOU}'),
     'wrong': ('#f0412a', (0, (4, 2)), 'white', 'wrong: other class, poor box or duplicate'),
@@ -29,7 +29,7 @@ STYLES = {  # of boxes: colour, dashes, colour of the text on it, what it means
 
 
 class Box(NamedTuple):
-    """A box to draw: its corners, what is written on it, and a key of `STYLES`."""
+    """A box to draw: corners, text, and kind (a key of `STYLES`)."""
 
     xyxy: tuple[float, float, float, float]
     text: str
@@ -41,14 +41,14 @@ def match(
 ) -> list[Box]:
     """Sort the boxes of an image into correct, wrong and missed, as COCO does at IoU 0.5.
 
-    The best-scored box takes the object of its class that it overlaps most, if by 0.5 or more. A
-    box on a crowd region is neither correct nor wrong.
+    Boxes are matched in the order of their scores, each to the unmatched object of its class with
+    the highest IoU, if that is at least 0.5. A box on a crowd region is neither correct nor wrong.
 
     Args:
         truths: The image's annotations.
         found: The image's predictions.
         coco: The annotation file, for its categories.
-        min_score: Boxes of a lower score are left out.
+        min_score: Boxes with a lower score are ignored.
 
     Returns:
         Wrong and correct boxes, highest score first, then the missed objects.
@@ -92,7 +92,7 @@ def count_boxes(boxes: Iterable[Box], kind: str) -> int:
 
 
 def draw_curves(runs: list[Run]) -> Figure:
-    """Draw the loss and the APs over the training, all runs in each."""
+    """Draw the loss and the APs over the training, with all runs in both plots."""
     figure = new_figure((12.4, 4.4))
     loss, ap = figure.subplots(1, 2)
     for n, run in enumerate(runs):
@@ -124,7 +124,7 @@ def draw_curves(runs: list[Run]) -> Figure:
 
 
 class _Sheet:
-    """A figure on which one unit is one pixel, y downwards."""
+    """A figure in pixel units, with y pointing down."""
 
     def __init__(self, width: int, height: int) -> None:
         self.size = width, height
@@ -135,12 +135,12 @@ class _Sheet:
         self.axes.axis('off')
 
     def text(self, x: float, y: float, text: str, pixels: float = 13, **style):
-        """Write text, its top left corner at x, y."""
+        """Write text with its top left corner at x, y."""
         style = {'va': 'top', 'color': '#222222', **style}
         return self.axes.text(x, y, text, fontsize=pixels * 0.72, zorder=4, **style)
 
     def image(self, x: int, y: int, picture: np.ndarray) -> None:
-        """Show a picture (RGB), its top left corner at x, y."""
+        """Show an RGB picture with its top left corner at x, y."""
         height, width = picture.shape[:2]
         self.axes.imshow(
             picture, extent=(x, x + width, y + height, y), interpolation='nearest', aspect='auto'
@@ -148,7 +148,7 @@ class _Sheet:
         self.axes.set(xlim=(0, self.size[0]), ylim=(self.size[1], 0))
 
     def frame(self, x: float, y: float, width: float, height: float, kind: str) -> None:
-        """Draw a box in its kind's style, with a dark rim that shows on any picture."""
+        """Draw a box in its kind's style, with a dark rim that is visible on any picture."""
         colour, dashes, *_ = STYLES[kind]
         for style in (
             dict(ec='#111111', alpha=0.7, ls='solid', lw=3.4),
@@ -157,7 +157,7 @@ class _Sheet:
             self.axes.add_patch(Rectangle((x, y), width, height, fill=False, zorder=2, **style))
 
     def label(self, box: tuple, panel: tuple, text: str, kind: str, taken: list) -> None:
-        """Write on a box where the panel and the labels already there leave most room."""
+        """Label a box at the spot that overlaps earlier labels least, inside the panel."""
         colour, _, ink, _ = STYLES[kind]
         drawn = self.text(0, 0, text, 12, color=ink, va='baseline')
         width = drawn.get_window_extent(self.renderer).width + 6
@@ -179,7 +179,7 @@ class _Sheet:
                 for left, top, r, b in taken
             )
 
-        x, y = min(spots, key=covered)  # the first of the best
+        x, y = min(spots, key=covered)  # ties: the first
         taken.append((x, y, x + width, y + height))
         self.axes.add_patch(
             Rectangle((x, y), width, height, fc=colour, ec='#111111', lw=0.6, zorder=3)
@@ -187,21 +187,21 @@ class _Sheet:
         drawn.set_position((x + 3, y + 12))
 
 
-# Pixels of the sheet of detections; the legend needs LEAST.
+# Layout of the sheet in pixels; LEAST is the width that the legend needs.
 COLUMN, ROW, GAP, TOP, CAPTION, LEAST = 400, 310, 16, 76, 26, 930
 
 
 def draw_detections(
     runs: list[Run], coco: COCO, images: list[dict], folder: Path, min_score: float
 ) -> Figure:
-    """Draw images, a row each: the ground truth, then what each run found.
+    """Draw one row per image: the ground truth, then the detections of each run.
 
     Args:
-        runs: The columns.
+        runs: The runs, one per column.
         coco: The annotations.
-        images: Entries of the annotation file.
-        folder: Where the pictures are.
-        min_score: Boxes of a lower score are left out.
+        images: Image entries of the annotation file.
+        folder: Folder of the image files.
+        min_score: Boxes with a lower score are not drawn.
 
     Raises:
         UserError: A picture is missing.

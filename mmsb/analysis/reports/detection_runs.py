@@ -1,4 +1,4 @@
-"""A trained and tested detector, read from its work directory."""
+"""Results of a trained and tested detector, read from its work directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmsb.analysis.reports.page import NONE
 from mmsb.engine.training_log import TrainingLog, read_log, trained_for, unit
 from mmsb.utils.errors import UserError
 
-METRICS = {  # what mmdet's CocoMetric calls them
+METRICS = {  # names in mmdet's CocoMetric
     'AP': 'coco/bbox_mAP',
     'AP50': 'coco/bbox_mAP_50',
     'AP75': 'coco/bbox_mAP_75',
@@ -34,13 +34,13 @@ class Run:
     """One trained and tested detector.
 
     Attributes:
-        name: What to call it.
-        train: Lines of the training log: ``loss``, ``step``, ``time`` and mostly ``epoch``.
-        val: Lines of the evaluations while training, ``coco/bbox_mAP`` and so on.
+        name: Its name in the report.
+        train: Lines of the training log: ``loss``, ``step``, ``time`` and usually ``epoch``.
+        val: Lines of the evaluations during training: ``coco/bbox_mAP`` etc.
         facts: Names and values to show about the training.
-        predictions: Of each image id: ``boxes`` (xyxy), ``labels``, ``scores``.
-        metrics: AP and its kin as the test's evaluator found them, by the names in `METRICS`.
-        class_ap: AP of each category id that has ground truth; None where the test had none.
+        predictions: For each image id ``boxes`` (xyxy), ``labels`` and ``scores``.
+        metrics: The test evaluator's AP metrics, by the names in `METRICS`.
+        class_ap: AP of each category id that has ground truth; None if not ``classwise``.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Run:
 
 
 def read_run(name: str, work_dir: Path, coco: COCO) -> Run:
-    """Reads a work directory.
+    """Read a work directory.
 
     Raises:
-        UserError: It lacks something, or the predictions are of other images.
+        UserError: A file is missing, or the predictions belong to other images.
     """
     if not work_dir.is_dir():
         raise UserError(f'{name}: no work directory {work_dir}')
@@ -71,7 +71,7 @@ def read_coco(path: Path) -> COCO:
     """Read an annotation file.
 
     Raises:
-        UserError: There is none, or it is not one.
+        UserError: The file is missing or is not a COCO annotation file.
     """
     try:
         with redirect_stdout(StringIO()):
@@ -85,19 +85,19 @@ def read_coco(path: Path) -> COCO:
 def read_metrics(
     path: Path, coco: COCO, predictions: Mapping[int, dict[str, np.ndarray]]
 ) -> tuple[dict[str, float], dict[int, float] | None]:
-    """Reads the APs that a test's evaluator found.
+    """Read the APs that a test's evaluator computed.
 
     Args:
-        path: What ``tools/test.py --metrics-out`` wrote.
-        coco: The annotations that were tested on.
-        predictions: Those of the same test.
+        path: File written by ``tools/test.py --metrics-out``.
+        coco: Annotations of the test images.
+        predictions: Predictions of the same test.
 
     Returns:
-        The metrics by the names in `METRICS`, NaN where there is no such object, and the AP of each
-        category id that has objects; None for the latter if the evaluator was not ``classwise``.
+        The metrics by the names in `METRICS`, NaN if there are no such objects, and the AP of each
+        category id that has objects, or None if the evaluator was not ``classwise``.
 
     Raises:
-        UserError: There is no such file, or it holds no APs of boxes.
+        UserError: The file is missing or holds no box APs.
     """
     try:
         found = {name: float(v) for name, v in json.loads(path.read_text('utf-8')).items()}
@@ -106,7 +106,7 @@ def read_metrics(
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f'{path} cannot be read: test again with --metrics-out {path}') from error
     if not any(len(p['scores']) for p in predictions.values()):
-        # mmdet gives no metrics where nothing was found at all
+        # mmdet returns no metrics if there are no detections at all
         names = {ann['category_id'] for ann in coco.anns.values() if not ann.get('iscrowd', 0)}
         return dict.fromkeys(METRICS, 0.0), {cat: 0.0 for cat in coco.cats if cat in names}
     if missing := [key for key in METRICS.values() if key not in found]:
@@ -119,27 +119,27 @@ def read_metrics(
 
 
 def read_predictions(path: Path, coco: COCO) -> dict[int, dict[str, np.ndarray]]:
-    """Read predictions that mmdet wrote, ``DumpDetResults``.
+    """Read predictions written by mmdet's ``DumpDetResults``.
 
-    A pickle can run code when opened: read only a file of your own.
+    Opening a pickle can run code: read only your own files.
 
     Args:
-        path: A list of dicts with ``img_id``, ``ori_shape`` and ``pred_instances``.
-        coco: The annotations of exactly those images.
+        path: Pickle of a list of dicts with ``img_id``, ``ori_shape`` and ``pred_instances``.
+        coco: Annotations of exactly the same images.
 
     Returns:
-        Of each image id: ``boxes`` (N, 4; xyxy in the original image), ``labels`` and ``scores``,
+        For each image id ``boxes`` (N, 4; xyxy in the original image), ``labels`` and ``scores``,
         highest score first.
 
     Raises:
-        UserError: There is no such file, it is something else, or it is of other images.
+        UserError: The file is missing, has other content, or belongs to other images.
     """
     try:
         with path.open('rb') as file:
             samples = pickle.load(file)
     except FileNotFoundError as error:
         raise UserError(f'no {path}: test with --out {path}') from error
-    except Exception as error:  # a file that is no pickle can raise nearly anything
+    except Exception as error:  # unpickling another kind of file can raise almost any error
         raise UserError(f'{path} cannot be read: {error}') from error
     found = {}
     try:
@@ -182,7 +182,7 @@ def _height_width(image: dict | None) -> tuple[int, int] | None:
 
 
 def _facts(work_dir: Path, log: TrainingLog) -> dict[str, str]:
-    """What the config's name, the log and its first lines say about a training."""
+    """Collect facts about a training from the config's name, the log and its first lines."""
     configs = sorted(work_dir.glob('*.py'), key=lambda p: p.stat().st_mtime)
     text = ''
     for path in sorted(log.folder.glob('*.log')):
@@ -200,13 +200,13 @@ def _facts(work_dir: Path, log: TrainingLog) -> dict[str, str]:
         'seed': said('seed') or said('numpy_random_seed') or NONE,
         unit(log.train) + 's': str(trained_for(log.train)),
         'training time': _duration(training_seconds(log.train)),
-        'processes': said('GPU number') or NONE,  # mmengine's word for them
+        'processes': said('GPU number') or NONE,  # mmengine logs processes under this name
         'device': gpu if gpu and cuda == 'True' else 'CPU' if cuda else NONE,
     }
 
 
 def training_seconds(train: list[dict]) -> float:
-    """Time spent on training iterations: no evaluation, no start."""
+    """Sum the time of training iterations, without start-up and evaluations."""
     seconds, before = 0.0, 0
     for line in train:
         seconds += line.get('time', 0) * (line['step'] - before)
@@ -223,7 +223,7 @@ def _duration(seconds: float) -> str:
 
 
 def loss_curve(run: Run) -> tuple[list[float], list[float]]:
-    """Epochs passed (or iterations, of a training that counts those) and the loss there."""
+    """Get the training loss over epochs, or over iterations in iteration-based training."""
     length = 1.0
     if unit(run.train) == 'epoch':
         length = max(line['step'] / line['epoch'] for line in run.train)
@@ -231,6 +231,6 @@ def loss_curve(run: Run) -> tuple[list[float], list[float]]:
 
 
 def ap_curve(run: Run, metric: str = 'coco/bbox_mAP') -> tuple[list[float], list[float]]:
-    """Epochs (or iterations) of the evaluations while training, and a metric there."""
+    """Get a validation metric over epochs, or over iterations in iteration-based training."""
     lines = [line for line in run.val if metric in line]
     return [line['step'] for line in lines], [line[metric] for line in lines]

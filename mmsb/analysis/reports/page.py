@@ -1,7 +1,7 @@
-"""Pages of text, tables and pictures, as HTML, Markdown or terminal text.
+"""Pages of text, tables and pictures as HTML, Markdown or terminal text.
 
 A page is a list of blocks: ``('h1' | 'h2' | 'p', text)``, ``('img', file, description)`` or
-``('table', head, rows)`` with strings in the cells; columns of numbers are set to the right.
+``('table', head, rows)`` with strings in the cells; columns of numbers are right-aligned.
 """
 
 import html
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from mmsb.utils.files import replacing
 
-NONE = '–'  # nothing to show in a cell
+NONE = '–'  # shown in an empty cell
 
 
 def mean_and_spread(values: list[float], digits: int) -> str:
-    """Mean ± standard deviation of a sample (n - 1); of one value itself, of none `NONE`."""
+    """Format mean ± sample standard deviation (n - 1); one value alone; no values as `NONE`."""
     if not values:
         return NONE
     spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
@@ -23,7 +23,7 @@ def mean_and_spread(values: list[float], digits: int) -> str:
 
 
 def as_text(head: list[str], rows: list[list[str]]) -> str:
-    """A table for the terminal, in columns."""
+    """Format a table in columns for the terminal."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return '\n'.join(
         '  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
@@ -32,7 +32,7 @@ def as_text(head: list[str], rows: list[list[str]]) -> str:
 
 
 def as_markdown(blocks: list[tuple]) -> str:
-    """A page as Markdown."""
+    """Format a page as Markdown."""
 
     def row(cells):
         return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
@@ -72,7 +72,7 @@ tbody tr:hover { background: #f4f7fa; }
 
 
 def as_html(blocks: list[tuple]) -> str:
-    """A page as HTML: no script, nothing from elsewhere, pictures beside it."""
+    """Format a page as HTML without scripts or remote files; pictures lie beside it."""
     title = next(text for kind, text, *_ in blocks if kind == 'h1')
     lines = [
         '<!DOCTYPE html>',
@@ -120,7 +120,7 @@ def _html_table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def write_page(out_dir: str | os.PathLike, blocks: list[tuple]) -> Path:
-    """Writes a page as ``report.md`` and ``report.html``.
+    """Write a page as ``report.md`` and ``report.html``.
 
     Returns:
         The path of ``report.html``.

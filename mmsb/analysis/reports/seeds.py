@@ -1,4 +1,4 @@
-"""Mean and standard deviation over seeds, as the paper's Table 1 prints them."""
+"""Mean and standard deviation over seeds, as in the paper's Table 1."""
 
 import re
 from pathlib import Path
@@ -7,10 +7,10 @@ from mmsb.analysis.reports.page import NONE, as_markdown, mean_and_spread
 
 
 def seed_table(runs: list[dict]) -> str:
-    """A Markdown table: each config's last and best validation over its seeds.
+    """Format each config's last and best validation over its seeds as a Markdown table.
 
-    The standard deviation is the sample's (n - 1); of one seed there is none. Top-k accuracies of
-    classification are shown as errors in percent, other metrics as logged, without the prefix.
+    The standard deviation is the sample's (n - 1) and is omitted for one seed. Top-k accuracies
+    are shown as errors in percent, other metrics as logged, without the prefix.
 
     Args:
         runs: What :func:`mmsb.engine.seeds.train_seeds` returns; ``best`` may be missing.
@@ -38,7 +38,7 @@ def seed_table(runs: list[dict]) -> str:
 
 
 def _error(metric: str) -> str | None:
-    """k of a top-k accuracy, which is shown as an error."""
+    """Get k of a top-k accuracy metric, which is shown as an error; None for other metrics."""
     found = re.fullmatch(r'accuracy/top(\d+)', metric)
     return found and found[1]
 

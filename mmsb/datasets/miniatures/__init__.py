@@ -1,4 +1,4 @@
-"""Rendered miniatures of the public data sets, in the layout of the real ones.
+"""Synthetic miniatures of public data sets, in the layout of the real ones.
 
-A backbone needs none of it: import the module of the data set that you want.
+A backbone needs none of them: import the module of the data set that you want.
 """

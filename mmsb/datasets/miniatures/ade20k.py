@@ -1,9 +1,10 @@
-"""A drawn miniature of ADE20K: the layout, labels and class numbers of the real one.
+"""Synthetic miniature of ADE20K with the layout, labels and class numbers of the real one.
 
-Streets, shores, open country and rooms. Much in them is told apart by its place rather than by how
-it looks: sea, pond and sky are blue; asphalt, pavement and some houses grey; a wall and a ceiling,
-a beach and a footpath, a field and a meadow share their textures; what a window or a painting shows
-is windowpane or painting. Things without a class (clutter, balls, ...) are 0, as in ADE20K.
+The scenes are streets, shores, open country and rooms. Many classes differ by position rather than
+by appearance: sea, pond and sky are blue; asphalt, pavement and some houses are grey; wall and
+ceiling, beach and footpath, field and meadow share their textures; whatever a window or a painting
+shows is labelled windowpane or painting. Things without a class (clutter, balls, ...) are 0, as in
+ADE20K.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from .ade20k_scene import LABELS
 from .ade20k_scenes import SCENES, draw_scene
 from .folder import SIDES, Recipe, encode_jpeg, fit, make_miniature, random_generator, write_sheet
 
-VERSION = 1  # of the drawing: raise it with any change that alters the pictures
+VERSION = 1  # increase it with any change that alters the images
 SPLITS = ('training', 'validation')
 STEMS = ('ADE_train', 'ADE_val')
 
 
 def _draw_image(seed: int, split: int, index: int, size: tuple[int, int]) -> tuple[bytes, bytes]:
-    """One JPEG and its annotation as PNG, a function of the arguments alone."""
+    """Render one JPEG and its PNG annotation, which depend on the arguments alone."""
     rng = random_generator(seed, split, index)
     picture, labels = draw_scene(rng, *size, SCENES[index % len(SCENES)])
     return encode_jpeg(rng, picture, 88), cv2.imencode('.png', labels)[1].tobytes()
@@ -40,21 +41,21 @@ def make_mini_ade20k(
     seed: int = 0,
     **options,
 ) -> Path:
-    """Draws a miniature of ADE20K (the 150 classes of its scene parsing benchmark).
+    """Make a synthetic miniature of ADE20K (the 150 classes of its scene parsing benchmark).
 
-    ``images/training/ADE_train_00000001.jpg`` belongs to
-    ``annotations/training/ADE_train_00000001.png``, uint8: 0 is other, 1 to 150 the classes, of
-    which `LABELS` occur; likewise ``validation`` with ``ADE_val_00000001``.
+    The annotation of ``images/training/ADE_train_00000001.jpg`` is
+    ``annotations/training/ADE_train_00000001.png``, uint8: 0 is other, 1 to 150 are the classes, of
+    which those in `LABELS` occur. ``validation`` is laid out alike, with ``ADE_val_00000001``.
 
     Args:
         out_dir: The folder to make, e.g. ``data/mini_ade20k``.
         num_train: Images in ``training``, 1 to 500,000.
-        num_val: Images in ``validation``, likewise.
-        size: Height and width of the pictures in pixels, 64 to 4096.
-        seed: 0 or more.
+        num_val: Images in ``validation``, 1 to 500,000.
+        size: Height and width of the images in pixels, 64 to 4096.
+        seed: Random seed, 0 or more. Another seed gives other images.
         **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns and raises as that does.
+    For the returned value and errors, see that function.
     """
 
     def write(root: Path, run: Callable, recipe: Recipe) -> None:
@@ -84,7 +85,7 @@ def make_mini_ade20k(
 
 
 def count_images(root: str | os.PathLike) -> dict[str, list[int]]:
-    """Number of images in which each class occurs, ``[train, val]``, in ADE20K's order."""
+    """Count the images in which each class occurs, ``[train, val]``, in ADE20K's order."""
     counts = {name: [0, 0] for name in LABELS}
     names = {label: name for name, label in LABELS.items()}
     for split, folder in enumerate(SPLITS):
@@ -101,10 +102,10 @@ def draw_sheet(
     """Write a sheet of the first images, each beside its labels in colour with their names.
 
     Args:
-        root: A miniature.
+        root: Folder of the miniature.
         path: The PNG or JPEG to write.
         split: ``training`` or ``validation``.
-        num_images: How many images to show, four a row.
+        num_images: How many images to show, four per row.
 
     Raises:
         UserError: `path` cannot be written.

@@ -1,4 +1,4 @@
-"""A scene of the miniature ADE20K in the making: labels, textures, what stands where."""
+"""Scene of the miniature ADE20K while it is composed: labels, textures and placed things."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ LABELS = {
     'traffic light': 137,
     'clock': 149,
 }
-"""The classes that are drawn, with their labels in the annotation files; 0 is everything else."""
+"""Classes that occur, with their labels in the annotation files; 0 is everything else."""
 
 
-# Textures and figures that only scenes need
+# Textures and figures that only scenes use
 
 
 def facade(rng, h, w):
@@ -95,7 +95,7 @@ def hills(rng, h, w):
 
 
 def furrows(rng, h, w):
-    """A field: a meadow's colours, or ripe, in rows that meet at the horizon."""
+    """Render a field, green or ripe, in rows that meet at the horizon."""
     y = np.linspace(0.15, 1, h, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, w, dtype=np.float32)[None] - np.float32(rng.uniform(-0.6, 0.6))
     rows = 26 * np.sin(x / y * np.float32(rng.uniform(8, 16))) + 20 * noise(rng, h, w, 2)
@@ -113,7 +113,7 @@ def paving(rng, h, w):
 
 
 def plain(colour) -> Callable:
-    """A texture that has none."""
+    """Return a texture of one plain colour."""
     return lambda rng, h, w: np.full((h, w, 3), colour, np.float32)
 
 
@@ -151,7 +151,7 @@ def door(rng) -> list[Part]:
 
 
 class Scene:
-    """A picture in the making and its label map; positions are fractions of width and height."""
+    """Image being composed and its label map; positions are fractions of width and height."""
 
     def __init__(self, rng: np.random.Generator, height: int, width: int):
         self.rng = rng
@@ -167,7 +167,7 @@ class Scene:
         return self.rng.uniform(low, high, count)
 
     def region(self, texture: Callable | None, name: str, outline, gain: float = 1) -> None:
-        """Fills a polygon with a texture, `gain` times as bright; None keeps what is there."""
+        """Fill a polygon with a texture, `gain` times as bright; None keeps the pixels there."""
         mask = np.zeros(self.labels.shape, np.uint8)
         points = np.asarray(outline, float) * self.size - 0.5
         cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 1, shift=4)
@@ -185,11 +185,11 @@ class Scene:
         self.region(texture, name, rect(x0, y0, x1, y1), gain)
 
     def stand(self, figure: Callable, name: str | None, x, y, height, turn: float = 0) -> None:
-        """Puts a thing with its foot at (x, y); a `name` of None is a thing without a class."""
+        """Place a thing with its foot at (x, y); a `name` of None means a thing without a class."""
         parts = figure(self.rng)
         extent = np.ptp(np.concatenate([p.points for p in parts]), axis=0)
         high = height * self.size[1]
-        if name is None:  # of these the height may be next to nothing: a stick
+        if name is None:  # such a thing may be almost flat, e.g. a stick
             high *= extent[1] / extent.max()
         mirrored = figure not in UPRIGHT and self.chance(0.5)
         matrix = placement(
@@ -204,13 +204,13 @@ class Scene:
         self.labels[stamp.mask(self.labels.shape)] = LABELS[name] if name else 0
 
     def crowd(self, horizon: float, near: float, *kinds: tuple) -> None:
-        """Puts things on the ground, the far ones first and smaller.
+        """Place things on the ground, the far ones first and smaller.
 
         Args:
             horizon: The y at which things have no height.
-            near: Height of a person at the picture's lower edge.
-            *kinds: Of each its figure, class, height in persons, where its foot may be in x and in
-                y, and how many there are at most; one kind in five is absent.
+            near: Height of a person at the lower edge of the image.
+            *kinds: For each kind its figure, class, height relative to a person, ranges of x and y
+                for its foot, and maximum number; each kind is left out with probability 1/5.
         """
         todo = []
         for figure, name, tall, x, y, most in kinds:
@@ -221,23 +221,23 @@ class Scene:
             self.stand(figure, name, x, y, far * tall * self.between(0.85, 1.15))
 
     def litter(self, low: float) -> None:
-        """Puts things without a class on the ground below `low`."""
+        """Place things without a class on the ground below `low`."""
         loose = (things.clutter, things.clutter, things.sports_ball, things.umbrella, things.donut)
         for _ in range(int(self.rng.integers(0, 4))):
             at = self.between(0.05, 0.95), self.between(low, 1)
             self.stand(pick(self.rng, loose), None, *at, self.between(0.06, 0.15), turn=20)
 
     def ridge(self, base: float, height: float) -> np.ndarray:
-        """The outline of hills that stand on `base`."""
+        """Return the outline of hills that stand on `base`."""
         profile = base - height * np.clip(0.55 + 0.6 * noise(self.rng, 1, 40, 9)[0], 0.05, 1)
         skyline = np.stack([np.linspace(0, 1, 40), profile], 1)
         return np.concatenate([skyline, [(1, base), (0, base)]])
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """The picture, RGB, and its label map."""
+        """Return the image, RGB, and its label map."""
         width, height = (int(n) for n in self.size // SS)
         image = cv2.resize(self.canvas, (width, height), interpolation=cv2.INTER_AREA)
         return photograph(self.rng, image), self.labels[SS // 2 :: SS, SS // 2 :: SS].copy()
 
 
-UPRIGHT = (things.stop_sign, things.clock, board)  # have no mirror image
+UPRIGHT = (things.stop_sign, things.clock, board)  # must not be mirrored

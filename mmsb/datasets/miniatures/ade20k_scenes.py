@@ -1,4 +1,4 @@
-"""The four kinds of scenes of the miniature ADE20K."""
+"""Four kinds of scenes in the miniature ADE20K."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def street(s: Scene) -> None:
         else:
             s.stand(living.oak, 'tree', x + wide / 2, horizon + 0.04, s.between(0.18, 0.32))
         x += wide
-    if s.chance(0.5):  # the road crosses the picture
+    if s.chance(0.5):  # the road crosses the image
         top, low = horizon + s.between(0.06, 0.14), s.between(0.85, 1)
         s.box(asphalt, 'road', 0, top, 1, low)
         marks = [(x, (top + low) / 2) for x in np.arange(s.between(0, 0.15), 1, 0.16)]
@@ -177,7 +177,7 @@ def room(s: Scene) -> None:
     s.litter(foot + 0.1)
 
 
-# What hangs on a wall or stands at it: `half` as wide as its place allows
+# Things on or beside a wall; `half` is half the width that they may take
 
 
 def window(s: Scene, x, half, top, foot) -> None:
@@ -189,7 +189,7 @@ def window(s: Scene, x, half, top, foot) -> None:
     if s.chance(0.7):
         state = s.rng.bit_generator.state
         for side in (-1, 1):
-            s.rng.bit_generator.state = state  # a pair, alike
+            s.rng.bit_generator.state = state  # a pair of equal things
             a, b = sorted((x + side * 1.3 * half, x + side * 0.65 * half))
             s.box(folds, 'curtain', a, y0 - 0.02, b, foot - 0.1 * high)
 
@@ -223,16 +223,16 @@ SCENES = (street, shore, country, room)
 def draw_scene(
     rng: np.random.Generator, height: int, width: int, scene: Callable[[Scene], None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one picture.
+    """Render one image.
 
     Args:
-        rng: Decides everything.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
+        rng: Generator of all randomness.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
         scene: One of `SCENES`.
 
     Returns:
-        The picture (RGB, uint8) and its labels (uint8), as in ADE20K's annotation files.
+        The image (RGB, uint8) and its labels (uint8), as in ADE20K's annotation files.
     """
     drawn = Scene(rng, height, width)
     scene(drawn)

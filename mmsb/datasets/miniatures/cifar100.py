@@ -1,4 +1,4 @@
-"""A drawn miniature of CIFAR-100: the pickles, names and numbers of the real one."""
+"""Synthetic miniature of CIFAR-100 with the pickles, names and class numbers of the real one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .figures import food, household, living, outdoors
 from .folder import MAX_OF_A_CLASS, Recipe, make_miniature, random_generator
 from .imagenet import Figure, draw_portrait, write_class_sheet
 
-VERSION = 1  # of the drawing: raise it with any change that alters the pictures
+VERSION = 1  # increase it with any change that alters the images
 SPLITS = ('train', 'test')
 FOLDER = 'cifar-100-python'
 SIDE = 32  # pixels
@@ -82,11 +82,11 @@ CLASSES: dict[str, Figure] = {
     'television': (things.tv, 10, True),
     'tulip': (living.tulip, 25, True),
 }
-"""The fine labels that are drawn."""
+"""The fine labels that occur."""
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles arrays by NumPy's public names: those that it uses itself change between releases."""
+    """Pickler that uses NumPy's public names, since the internal ones change between releases."""
 
     def reducer_override(self, value):
         if isinstance(value, np.ndarray):
@@ -101,7 +101,7 @@ def _pickled(value: dict) -> bytes:
 
 
 def _draw_image(seed: int, split: int, index: int) -> np.ndarray:
-    """One picture, RGB, channels first, a function of the arguments alone."""
+    """Render one image, RGB, channels first, which depends on the arguments alone."""
     rng = random_generator(seed, split, index)
     figure = tuple(CLASSES.values())[index % len(CLASSES)]
     picture = draw_portrait(rng, 2 * SIDE, 2 * SIDE, figure)
@@ -112,20 +112,20 @@ def _draw_image(seed: int, split: int, index: int) -> np.ndarray:
 def make_mini_cifar100(
     out_dir: str | os.PathLike, num_train: int = 100, num_val: int = 20, seed: int = 0, **options
 ) -> Path:
-    """Draws a miniature of CIFAR-100, of the classes in `CLASSES`.
+    """Make a synthetic miniature of CIFAR-100 with the classes in `CLASSES`.
 
-    ``cifar-100-python/train``, ``test`` and ``meta`` are pickles as the real ones are. A picture
-    is 3072 bytes: 32 x 32, red, then green, then blue. mmpretrain's ``CIFAR100`` and torchvision's
-    know the MD5 of the real files and refuse others; ``mmsb.CIFAR100`` reads both.
+    ``cifar-100-python/train``, ``test`` and ``meta`` are pickles in the real format. An image is
+    3072 bytes: 32 x 32, red, then green, then blue. ``CIFAR100`` of mmpretrain and torchvision
+    checks the MD5 of the real files and refuses others; ``mmsb.CIFAR100`` reads both.
 
     Args:
         out_dir: The folder to make, e.g. ``data/mini_cifar100``.
         num_train: Images of each class in ``train``, 1 to 10,000.
-        num_val: Images of each class in ``test``, likewise.
-        seed: 0 or more.
+        num_val: Images of each class in ``test``, 1 to 10,000.
+        seed: Random seed, 0 or more. Another seed gives other images.
         **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns and raises as that does.
+    For the returned value and errors, see that function.
     """
     coarse = {name: k for k, names in enumerate(_NAMES.values()) for name in names.split()}
 
@@ -163,7 +163,7 @@ def draw_sheet(root: str | os.PathLike, path: str | os.PathLike, split: str = 't
     """Write a sheet of the first images of every class with its name.
 
     Args:
-        root: A miniature.
+        root: Folder of the miniature.
         path: The PNG or JPEG to write.
         split: ``train`` or ``test``.
 

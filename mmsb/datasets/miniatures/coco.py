@@ -1,14 +1,14 @@
-"""A drawn miniature of COCO: the layout, JSON and categories of the real one, made in seconds.
+"""Synthetic miniature of COCO with the layout, JSON and categories of the real one.
 
-What is annotated, and how:
+Annotations follow these rules:
 
-* The visible part, as in COCO: what other things cover or the picture's border cuts off belongs to
-  neither the polygons, the box nor the area. A thing that another cuts apart, or that has a hole (a
-  donut), gets several polygons, which do not overlap.
-* Box and area follow from the polygons: the box is their extent, the area what they enclose.
-* Every thing drawn that has a category is annotated, and of each at least `MIN_VISIBLE` of its
-  whole area can be seen. Clutter (stones, sticks, ...) has no category and is not annotated.
-* All 80 categories are listed; those in `mmsb.datasets.miniatures.things.THINGS` are drawn.
+* As in COCO, only the visible part counts: polygons, box and area leave out what other things cover
+  or the image border cuts off. A thing that another one splits, or that has a hole (a donut), gets
+  several polygons, which do not overlap.
+* The box is the extent of the polygons, and the area is the area that they enclose.
+* Every thing with a category is annotated, and at least `MIN_VISIBLE` of its whole area is visible.
+  Clutter (stones, sticks, ...) has no category and is not annotated.
+* All 80 categories are listed; only those in `mmsb.datasets.miniatures.things.THINGS` occur.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from .folder import (
 )
 from .things import THINGS, clutter
 
-VERSION = 1  # of the drawing: raise it with any change that alters the pictures
+VERSION = 1  # increase it with any change that alters the images
 SPLITS = ('train2017', 'val2017')
 MIN_VISIBLE = 0.45
-MIN_AREA = 48  # visible, pixels
+MIN_AREA = 48  # of the visible part, pixels
 MIN_SIDE = 5  # of a box, pixels
 
 LICENSE = {
@@ -81,23 +81,23 @@ CATEGORIES = _categories()
 def draw_scene(
     rng: np.random.Generator, height: int, width: int, objects: tuple[int, int] = (4, 8)
 ) -> tuple[np.ndarray, list[tuple[str, list[np.ndarray]]]]:
-    """Draw one picture.
+    """Render one image.
 
     Args:
-        rng: Decides everything.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-        objects: Fewest and most things to annotate. A small picture may not hold the fewest.
+        rng: Generator of all randomness.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        objects: Minimum and maximum number of annotated things. A small image may hold fewer.
 
     Returns:
-        The picture (RGB, uint8) and, for each thing, its name and the polygons of its visible part.
+        The image (RGB, uint8) and, for each thing, its name and the polygons of its visible part.
     """
     shape = (height * SS, width * SS)
     light = np.array([np.cos(a := rng.uniform(0.3, np.pi - 0.3)), np.sin(a)])
     wanted = [True] * int(rng.integers(objects[0], objects[1] + 1))
     wanted += [False] * int(rng.integers(0, 6))
     rng.shuffle(wanted)
-    # Placed from front to back: each is judged by what stays visible of it, before it is painted.
+    # Place from front to back, so that each thing's visible part is known before it is painted.
     covered, placed, found = np.zeros(shape, bool), [], []
     for named in wanted:
         name = pick(rng, tuple(THINGS)) if named else None
@@ -147,12 +147,12 @@ def _box(polygons: list[np.ndarray]) -> list[float]:
 def _draw_image(
     seed: int, split: int, index: int, size: tuple[int, int], objects: tuple[int, int]
 ) -> tuple[bytes, dict, list[dict]]:
-    """One JPEG with its JSON entries, a function of the arguments alone."""
+    """Render one JPEG with its JSON entries, which depend on the arguments alone."""
     rng = random_generator(seed, split, index)
     height, width = (int(v) for v in rng.integers(size[0], size[1] + 1, 2))
     picture, found = draw_scene(rng, height, width, objects)
     jpeg = encode_jpeg(rng, picture)
-    image_id = split * MAX_IMAGES + index + 1  # those of the second split start above the first's
+    image_id = split * MAX_IMAGES + index + 1  # unique across both splits
     image = {
         'license': LICENSE['id'],
         'file_name': f'{image_id:012d}.jpg',
@@ -200,7 +200,7 @@ def _write_split(
         'categories': CATEGORIES,
     }
     for jpeg, image, found in images:
-        # not cv2.imwrite, which does not say why it failed
+        # cv2.imwrite does not say why it failed
         (folder / image['file_name']).write_bytes(jpeg)
         data['images'].append(image)
         data['annotations'] += found
@@ -214,9 +214,9 @@ def _annotations(root: Path, split: int) -> Path:
 
 
 def _inspect(root: Path) -> tuple[dict | None, bool]:
-    """The recipe of the miniature in a folder, or None if it holds anything but one of ours.
+    """Return the recipe of the miniature in a folder, or None if it holds anything else.
 
-    Also says whether all of its pictures are there.
+    The second value tells whether all of its images are there.
     """
     recipes, ours = [], set()
     for split in range(2):
@@ -242,19 +242,19 @@ def make_mini_coco(
     seed: int = 0,
     **options,
 ) -> Path:
-    """Draws a miniature of COCO.
+    """Make a synthetic miniature of COCO.
 
     Args:
         out_dir: The folder to make, e.g. ``data/mini_coco``.
         num_train: Images in ``train2017``, 1 to 500,000.
-        num_val: Images in ``val2017``, likewise.
-        size: Smallest and largest side of a picture in pixels, 64 to 4096; width and height are
-            drawn independently.
-        objects: Fewest and most annotated objects an image, 1 to 50.
-        seed: 0 or more.
+        num_val: Images in ``val2017``, 1 to 500,000.
+        size: Smallest and largest side of an image in pixels, 64 to 4096; width and height are
+            sampled independently.
+        objects: Minimum and maximum number of annotated objects per image, 1 to 50.
+        seed: Random seed, 0 or more. Another seed gives other images.
         **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns and raises as that does.
+    For the returned value and errors, see that function.
 
     Example:
         >>> root = make_mini_coco('data/mini_coco', num_train=8, num_val=2)
@@ -282,7 +282,7 @@ def make_mini_coco(
 
 
 def count_objects(root: str | os.PathLike) -> dict[str, list[int]]:
-    """Number of annotations of each category that occurs, ``[train, val]``, in COCO's order."""
+    """Count the annotations of each category that occurs, ``[train, val]``, in COCO's order."""
     names = {c['id']: c['name'] for c in CATEGORIES}
     counts = {name: [0, 0] for name in names.values()}
     for split in range(2):
@@ -300,7 +300,7 @@ def draw_sheet(
         root: A dataset in COCO's layout.
         path: The PNG or JPEG to write.
         split: ``train2017`` or ``val2017``.
-        num_images: How many images to show, six a row.
+        num_images: How many images to show, six per row.
 
     Raises:
         UserError: `path` cannot be written.

@@ -1,8 +1,8 @@
-"""Drawing for the miniature datasets: shapes, textures, light, and the outline of what was drawn.
+"""Rendering for the miniature datasets: shapes, textures, light, and outlines of rendered masks.
 
-Pictures are RGB, coordinates continuous: pixel ``i`` covers ``[i, i + 1)``, which is also how COCO
-and pycocotools read polygons. Things are drawn at `SS` times the final size and shrunk, which is
-what smooths their edges. All chance comes from the generator handed in.
+Images are RGB. Coordinates are continuous: pixel ``i`` covers ``[i, i + 1)``, as in COCO and
+pycocotools. Figures are rendered at `SS` times the final size and shrunk, for smooth edges. All
+randomness comes from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ VIVID: tuple[Colour, ...] = (
 
 
 def vary(rng: np.random.Generator, colour: Sequence[float], spread: float = 18) -> Colour:
-    """The colour, each channel moved by up to `spread` of 255."""
+    """Shift each channel of a colour at random by up to `spread` of 255."""
     return tuple(int(c) for c in np.clip(colour + rng.uniform(-spread, spread, 3), 0, 255))
 
 
 def shade(colour: Sequence[float], factor: float) -> Colour:
-    """The colour made darker (`factor` < 1) or lighter (> 1)."""
+    """Make a colour darker (`factor` < 1) or lighter (> 1)."""
     return tuple(int(c) for c in np.clip(np.multiply(colour, factor), 0, 255))
 
 
 def pick(rng: np.random.Generator, choices: Sequence, count: int | None = None):
-    """One of the choices, or a list of `count` different ones."""
+    """Pick one of the choices, or a list of `count` different ones."""
     if count is None:
         return choices[int(rng.integers(len(choices)))]
     return [choices[i] for i in rng.permutation(len(choices))[:count]]
@@ -71,13 +71,13 @@ def line(points, colour: Colour, width: float) -> Part:
 
 
 def arc(cx: float, cy: float, rx: float, ry: float, start: float, stop: float, n: int = 24):
-    """Points along an ellipse, from `start` to `stop` degrees (0 is right, 90 is down)."""
+    """Return points along an ellipse, from `start` to `stop` degrees (0 is right, 90 is down)."""
     angle = np.radians(np.linspace(start, stop, n))
     return np.stack([cx + rx * np.cos(angle), cy + ry * np.sin(angle)], 1)
 
 
 def polar(radius: float, degrees: float) -> np.ndarray:
-    """The point at this distance and angle from the origin."""
+    """Return the point at this distance and angle from the origin."""
     return radius * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
 
 
@@ -86,12 +86,12 @@ def disc(cx: float = 0, cy: float = 0, rx: float = 1, ry: float | None = None, n
 
 
 def regular(sides: int, radius: float = 1, turn: float = 0, cx: float = 0, cy: float = 0):
-    """A regular polygon; its first corner is `turn` degrees from the right."""
+    """Return a regular polygon; its first corner is `turn` degrees from the right."""
     return arc(cx, cy, radius, radius, turn, turn + 360, sides + 1)[:-1]
 
 
 def rect(x0: float, y0: float, x1: float, y1: float, corner: float = 0):
-    """An upright rectangle, its corners rounded with radius `corner`."""
+    """Return an upright rectangle; its corners are rounded with radius `corner`."""
     if not corner:
         return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float)
     xa, xb, ya, yb = x0 + corner, x1 - corner, y0 + corner, y1 - corner
@@ -100,7 +100,7 @@ def rect(x0: float, y0: float, x1: float, y1: float, corner: float = 0):
 
 
 def blob(rng: np.random.Generator, roughness: float = 0.25, n: int = 36):
-    """A closed lumpy outline around the origin, radius about 1."""
+    """Return a closed lumpy outline around the origin, radius about 1."""
     angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
     radius = np.ones(n)
     for k in (2, 3, 5):
@@ -111,14 +111,14 @@ def blob(rng: np.random.Generator, roughness: float = 0.25, n: int = 36):
 def placement(
     parts: Sequence[Part], centre, size: float, turn: float, stretch=(1.0, 1.0), shear: float = 0.0
 ) -> np.ndarray:
-    """The 2x3 matrix that puts a figure on the canvas.
+    """Return the 2x3 matrix that places a figure on the canvas.
 
     Args:
-        parts: The figure.
-        centre: Where the centre of its bounding box goes, canvas pixels.
-        size: The longer side of that bounding box, canvas pixels.
+        parts: Parts of the figure.
+        centre: Centre of its bounding box on the canvas, pixels.
+        size: Longer side of that bounding box on the canvas, pixels.
         turn: Rotation in degrees, clockwise.
-        stretch: Scales of x and y before the rotation; a negative one mirrors.
+        stretch: Scales of x and y before the rotation; a negative scale mirrors the figure.
         shear: Sideways lean before the rotation, x per y.
     """
     c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
@@ -130,7 +130,7 @@ def placement(
 
 
 def _draw(image: np.ndarray, points: np.ndarray, colour, thickness: int) -> None:
-    # cv2 counts from pixel centres and takes 4 bits of fraction
+    # cv2 measures from pixel centres, here with 4 fractional bits
     fixed = [np.round((points - 0.5) * 16).astype(np.int32)]
     if thickness:
         cv2.polylines(image, fixed, False, colour, thickness, cv2.LINE_AA, 4)
@@ -139,11 +139,11 @@ def _draw(image: np.ndarray, points: np.ndarray, colour, thickness: int) -> None
 
 
 class Stamp:
-    """A figure set in its place on the canvas: where it covers, and how to paint it.
+    """Figure placed on the canvas: its mask, and how to paint it.
 
     Attributes:
-        alpha: Coverage of the whole figure, uint8, also of what lies beyond the canvas.
-        full_area: Canvas pixels it covers, also beyond the canvas.
+        alpha: Coverage of the whole figure, uint8, including parts outside the canvas.
+        full_area: Area of the whole figure in canvas pixels, including parts outside it.
     """
 
     def __init__(self, parts: Sequence[Part], matrix: np.ndarray):
@@ -158,7 +158,7 @@ class Stamp:
         ]
         low = np.min([p.min(0) - t for p, _, t in self.strokes], 0)
         high = np.max([p.max(0) + t for p, _, t in self.strokes], 0)
-        self.reach = max(2, int((high - low).min()) // 12)  # of the shadow, for which there is room
+        self.reach = max(2, int((high - low).min()) // 12)  # padding for the shadow
         low, high = (np.floor(low) - self.reach).astype(int), (high + self.reach + 1).astype(int)
         self.x, self.y = (int(v) for v in low)
         self.alpha = np.zeros((high - low)[::-1], np.uint8)
@@ -167,14 +167,14 @@ class Stamp:
         self.full_area = int(np.count_nonzero(self.alpha >= 128))
 
     def window(self, shape, dx: int = 0, dy: int = 0):
-        """Slices of a canvas of this shape, and of `alpha`, where the two overlap."""
+        """Return the slices of a canvas of this shape, and of `alpha`, where the two overlap."""
         (h, w), x, y = self.alpha.shape, self.x + dx, self.y + dy
         x0, y0 = (int(np.clip(v, 0, n)) for v, n in ((x, shape[1]), (y, shape[0])))
         x1, y1 = (int(np.clip(v, 0, n)) for v, n in ((x + w, shape[1]), (y + h, shape[0])))
         return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
 
     def mask(self, shape) -> np.ndarray:
-        """The canvas pixels it covers, bool."""
+        """Return the mask of the canvas pixels that the figure covers, bool."""
         mask = np.zeros(shape[:2], bool)
         there, here = self.window(shape)
         mask[there] = self.alpha[here] >= 128
@@ -186,8 +186,8 @@ class Stamp:
         Args:
             canvas: Changed in place.
             light: (x, y), the unit vector along which the light falls.
-            depth: How much the lit side is brighter than the other, 0 to 1.
-            shadow: Darkness of the shadow it throws, 0 to 1.
+            depth: How much brighter the lit side is, 0 to 1.
+            shadow: Darkness of the shadow that the figure casts, 0 to 1.
         """
         if shadow:
             reach = self.reach
@@ -210,26 +210,26 @@ class Stamp:
 
 
 def outline(mask: np.ndarray, scale: int = SS, min_area: float = 4.0) -> list[np.ndarray]:
-    """Polygons that together cover a mask, with no holes.
+    """Return polygons without holes that together cover a mask.
 
-    COCO's polygons are united, so a hole cannot be told by a polygon inside another: a shape with a
-    hole is cut in two through the hole, as often as needed.
+    COCO takes the union of an object's polygons, so a polygon inside another cannot mark a hole.
+    A shape with a hole is therefore cut in two through the hole, as often as needed.
 
     Args:
-        mask: Bool, `scale` times the size of the picture.
-        scale: Mask pixels to one of the picture.
-        min_area: Pieces and holes smaller than this are left out, picture pixels.
+        mask: Bool, `scale` times the size of the image.
+        scale: Mask pixels per image pixel.
+        min_area: Pieces and holes smaller than this are left out, in image pixels.
 
     Returns:
-        Arrays of (x, y) in picture pixels, within a quarter of a pixel of the mask's border.
+        Arrays of (x, y) in image pixels, within a quarter of a pixel of the mask's border.
     """
     ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(xs):
         return []
     x0, y0 = int(xs[0]), int(ys[0])
     cut = mask[y0 : ys[-1] + 1, x0 : xs[-1] + 1]
-    # Two nodes a pixel, and one more all round: then the border runs along pixel edges, where
-    # findContours on the mask itself would follow the centres of the outermost pixels.
+    # Double the resolution and pad by one: the contour then runs along pixel edges. On the mask
+    # itself, findContours would follow the centres of the outermost pixels.
     nodes = np.zeros((2 * cut.shape[0] + 1, 2 * cut.shape[1] + 1), np.uint8)
     nodes[1::2, 1::2] = cut
     nodes = cv2.dilate(nodes, np.ones((3, 3), np.uint8))
@@ -255,19 +255,19 @@ def outline(mask: np.ndarray, scale: int = SS, min_area: float = 4.0) -> list[np
 
 
 def noise(rng: np.random.Generator, h: int, w: int, cell: float, stretch: float = 1) -> np.ndarray:
-    """Smooth noise, about -1 to 1, of grain `cell` pixels (times `stretch` along x)."""
+    """Return smooth noise, about -1 to 1, with grain `cell` pixels (times `stretch` along x)."""
     grid = rng.uniform(-1, 1, (int(h / cell) + 3, int(w / cell / stretch) + 3)).astype(np.float32)
     return cv2.resize(grid, (w, h), interpolation=cv2.INTER_CUBIC)
 
 
 def clouds(rng: np.random.Generator, h: int, w: int, cell: float, stretch: float = 1):
-    """Noise of four grains, `cell` the coarsest."""
+    """Return noise with four grain sizes, `cell` the coarsest."""
     layers = (noise(rng, h, w, max(cell / 2**k, 1), stretch) / 2**k for k in range(4))
     return sum(layers) / 1.5
 
 
 def tone(rng, colours, field: np.ndarray, spread: float = 15) -> np.ndarray:
-    """One of the colours, brighter and darker with the field (in steps of 0 to 255)."""
+    """Pick one of the colours and make it brighter and darker with the field (0 to 255)."""
     base = np.array(vary(rng, pick(rng, colours), spread), np.float32)
     return base * (1 + field[..., None] / 255)
 
@@ -287,7 +287,7 @@ def grass(rng, h, w):
 def bricks(rng, h, w):
     bh = int(rng.integers(10, 24))
     bw, joint = int(bh * rng.uniform(1.8, 2.6)), int(rng.integers(1, 4))
-    bond = rng.integers(2) * bw // 2  # 0: tiles, in straight columns
+    bond = rng.integers(2) * bw // 2  # 0: tiles in straight columns
     y, x = np.indices((h, w)) + rng.integers(0, bh, (2, 1, 1))
     row = y // bh
     x = x + row % 2 * bond
@@ -348,7 +348,7 @@ def cloth(rng, h, w):
 
 
 def view(rng, h, w):
-    """Sky over some ground, at times with hills between."""
+    """Render sky over some ground, sometimes with hills between them."""
     image = sky(rng, h, w)
     level = int(h * rng.uniform(0.25, 0.7))
     if rng.random() < 0.5:
@@ -362,23 +362,23 @@ def view(rng, h, w):
 
 TEXTURES: tuple[Callable, ...] = (
     *(grass, bricks, sky, sand, wood, asphalt, water, plaster, cloth),
-    *(view, view, view),  # as likely as three of the others
+    *(view, view, view),  # three times as likely as each of the others
 )
 
 
 def background(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
-    """One of the textures, uint8."""
+    """Render one of the textures, uint8."""
     return np.clip(pick(rng, TEXTURES)(rng, h, w), 0, 255).astype(np.uint8)
 
 
 def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """What light and a camera add: exposure, colour cast, gradient, shadow, blur, noise."""
+    """Add effects of light and camera: exposure, colour cast, gradient, shadow, blur, noise."""
     h, w = image.shape[:2]
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.linspace(-1, 1, h)[:, None], np.linspace(-1, 1, w)[None]
     along = np.cos(angle) * x + np.sin(angle) * y
     gain = rng.uniform(0.72, 1.15) * (1 + rng.uniform(0, 0.28) * along)
-    if rng.random() < 0.3:  # the soft edge of a shadow from outside the picture
+    if rng.random() < 0.3:  # the soft edge of a shadow from outside the image
         edge = np.sin(angle + 2) * x + np.cos(angle + 2) * y + rng.uniform(-0.6, 0.6)
         gain *= 1 - rng.uniform(0.2, 0.45) / (1 + np.exp(-edge / rng.uniform(0.01, 0.1)))
     cast = rng.uniform(0.93, 1.07, 3)

@@ -1,4 +1,4 @@
-"""What the drawn miniatures share: a folder written whole or not at all, arguments, the sheet."""
+"""Shared parts of the miniatures: atomic writing of the folder, arguments and sheets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import numpy as np
 
 from mmsb.utils.errors import UserError
 
-MAX_IMAGES = 500_000  # a split
-MAX_OF_A_CLASS = 10_000  # likewise
-SIDES = (64, 4096)  # sides that may be asked for, pixels
+MAX_IMAGES = 500_000  # per split
+MAX_OF_A_CLASS = 10_000  # per class and split
+SIDES = (64, 4096)  # smallest and largest side allowed, pixels
 RECORD = 'miniature.json'
 CELL = 320  # side of a cell of the sheet, pixels
 
@@ -27,10 +27,10 @@ Recipe = dict[str, int | list[int]]
 
 
 def check_numbers(*arguments: tuple[str, Sequence[int], int, int]) -> None:
-    """Refuses numbers out of range or order.
+    """Refuse numbers that are out of range or out of order.
 
     Args:
-        *arguments: For each its name, the numbers given, the lowest and the highest allowed.
+        *arguments: Name, given numbers, lowest and highest allowed number of each argument.
 
     Raises:
         UserError: One of them is out of its range, or a pair is not smallest first.
@@ -60,34 +60,34 @@ def make_miniature(
     log: Callable[[str], None] | None = None,
     inspect: Callable | None = None,
 ) -> Path:
-    """Draws a miniature, or finds that it is there.
+    """Make a miniature, unless the folder already holds it.
 
-    Each picture depends on `seed`, its split, its number and the settings alone: more images leave
-    the first ones as they were, and so does the number of workers. The bytes are the same wherever
-    NumPy and OpenCV are of the same version.
+    Each image depends only on `seed`, its split, its number and the settings. More images or
+    another number of workers do not change the first ones. The bytes are the same for the same
+    versions of NumPy and OpenCV.
 
-    All is written to a hidden folder beside `out_dir`, which is renamed when complete; an
-    interrupted run leaves `out_dir` as it was (a killed one may also leave the hidden folder).
+    Everything is written to a hidden folder beside `out_dir`, which is renamed when complete. An
+    interrupted run leaves `out_dir` unchanged (a killed one may also leave the hidden folder).
 
     Args:
-        out_dir: The folder to make. If it holds the same miniature already, nothing is done.
-        name: What it is, as 'miniature COCO'.
-        version: Of the drawing.
-        write: Fills a folder: called with it, a ``map`` that runs in threads, and the recipe,
-            which is everything that decides what is drawn.
+        out_dir: The folder to make. If it already holds the same miniature, nothing is done.
+        name: Name of the miniature in messages, e.g. 'miniature COCO'.
+        version: Version of the rendering code.
+        write: Function that fills a folder. Its arguments are the folder, a ``map`` that runs in
+            threads, and the recipe: all values that determine the images.
         counts: Images in the two splits.
-        settings: What else decides what is drawn.
-        checks: Further arguments of :func:`check_numbers`.
-        most: The most images that may be asked for.
-        counted: What the counts count.
-        splits: What errors call the two splits.
-        seed: 0 or more: another seed, other pictures.
-        num_workers: Threads that draw.
-        force: Replace another miniature in `out_dir`. Anything else is never replaced.
-        log: Called with a line that says what was done.
-        inspect: Gives the recipe of the miniature in a folder, or None if it holds anything but
-            one of ours, and whether it is complete. By default a file `RECORD` is written, which
-            lists all others, and read.
+        settings: Further values that determine the images. Defaults to none.
+        checks: Further arguments of :func:`check_numbers`. Defaults to none.
+        most: Largest allowed count. Defaults to `MAX_IMAGES`.
+        counted: Name of the counted items in messages. Defaults to 'images'.
+        splits: Names of the two splits in errors. Defaults to 'train' and 'val'.
+        seed: Random seed, 0 or more. Defaults to 0.
+        num_workers: Number of rendering threads. Defaults to 1.
+        force: Replace another miniature in `out_dir`; other content is never replaced.
+        log: Function called with one line that says what was done. Defaults to None.
+        inspect: Function that returns the recipe of the miniature in a folder (None if it holds
+            anything else) and whether it is complete. By default a file `RECORD`, which lists all
+            other files, is written and read.
 
     Returns:
         The absolute path of `out_dir`.
@@ -151,28 +151,28 @@ def make_miniature(
 
 
 def random_generator(*entropy: int) -> np.random.Generator:
-    """The generator that decides everything about one picture: of its seed, split and number."""
+    """Return the generator for all randomness of one image, from its seed, split and number."""
     return np.random.default_rng(np.random.SeedSequence(entropy))
 
 
 def encode_jpeg(rng: np.random.Generator, picture: np.ndarray, low: int = 82) -> bytes:
-    """A picture, RGB, as a JPEG of a quality from `low` to 95."""
+    """Encode an image, RGB, as a JPEG with a random quality from `low` to 95."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(low, 96))]
     return cv2.imencode('.jpg', picture[..., ::-1], quality)[1].tobytes()
 
 
 def _files(root: Path) -> dict[str, str]:
-    """MD5 of every file but the record."""
+    """Return the MD5 of every file except the record."""
     files = sorted(p for p in root.rglob('*') if not p.is_dir() and p != root / RECORD)
     return {p.relative_to(root).as_posix(): hashlib.md5(p.read_bytes()).hexdigest() for p in files}
 
 
 def inspect_record(root: Path, name: str) -> tuple[Recipe | None, bool]:
-    """What the record of a folder says.
+    """Read the record of a folder and compare its files with it.
 
     Returns:
-        The recipe, or None if the folder holds anything but the miniature of this name, and whether
-        every file is there as it was written.
+        The recipe, or None if the folder holds anything except the miniature of this name, and
+        whether every file is present and unchanged.
     """
     try:
         record = json.loads((root / RECORD).read_text())
@@ -186,10 +186,15 @@ def inspect_record(root: Path, name: str) -> tuple[Recipe | None, bool]:
 
 
 def is_miniature(root: str | os.PathLike, name: str, tool: str) -> bool:
-    """Whether a folder holds the miniature of this name, which a tool of tools/dataset_tools draws.
+    """Tell whether a folder holds the miniature of this name.
+
+    Args:
+        root: The folder.
+        name: Name of the miniature.
+        tool: Script in tools/dataset_tools that makes it, for the error.
 
     Raises:
-        UserError: It does, but not every file is as it was written.
+        UserError: It does, but a file is missing or changed.
     """
     recipe, complete = inspect_record(Path(root), name)
     if recipe and not complete:
@@ -201,13 +206,13 @@ def is_miniature(root: str | os.PathLike, name: str, tool: str) -> bool:
 
 
 def fit(picture: np.ndarray) -> tuple[np.ndarray, float]:
-    """The picture, BGR, at the size of a cell of the sheet, and by what it was multiplied."""
+    """Resize an image, BGR, to a cell of the sheet; return it and the scale factor."""
     zoom = (CELL - 6) / max(picture.shape[:2])
     return cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), zoom
 
 
 def write_sheet(path: str | os.PathLike, pictures: Sequence[np.ndarray], columns: int = 6) -> None:
-    """Write pictures, BGR, each no larger than a cell, beside and below each other.
+    """Write a sheet of images, BGR, each no larger than a cell, in rows of `columns`.
 
     Raises:
         UserError: `path` cannot be written.
@@ -227,14 +232,14 @@ def write_sheet(path: str | os.PathLike, pictures: Sequence[np.ndarray], columns
 def tool_parser(
     description: str, out: str, train: int, val: int, counted: str, splits: tuple[str, str]
 ) -> argparse.ArgumentParser:
-    """The flags that the tools which draw have in common.
+    """Make a parser with the flags that all miniature tools share.
 
     Args:
-        description: Of the tool.
-        out: Default folder.
+        description: Description of the tool, for ``--help``.
+        out: Default output folder.
         train: Default of ``--train``.
         val: Default of ``--val``.
-        counted: What the two count, as 'images'.
+        counted: Name of the items that these two count, e.g. 'images'.
         splits: Names of the two splits.
     """
     parser = argparse.ArgumentParser(
@@ -252,7 +257,7 @@ def tool_parser(
 
 
 def maker_arguments(args: argparse.Namespace) -> dict:
-    """The flags of :func:`tool_parser` as arguments of a function that makes a miniature."""
+    """Convert the flags of :func:`tool_parser` to arguments of a ``make_mini_*`` function."""
     return dict(
         num_train=args.train,
         num_val=args.val,

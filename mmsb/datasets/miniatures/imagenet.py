@@ -1,7 +1,7 @@
-"""A drawn miniature of ImageNet-1k: folders of synsets, as the real one is unpacked.
+"""Synthetic miniature of ImageNet-1k: one folder per synset, as in the unpacked real one.
 
-Colour tells little: oranges, basketballs, goldfish and pumpkins are orange, lemons, tennis balls,
-bananas and school buses yellow, and of what people make every colour occurs.
+Colour alone does not separate the classes: oranges, basketballs, goldfish and pumpkins are orange,
+lemons, tennis balls, bananas and school buses are yellow, and man-made things have any colour.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .folder import (
     write_sheet,
 )
 
-VERSION = 1  # of the drawing: raise it with any change that alters the pictures
+VERSION = 1  # increase it with any change that alters the images
 SPLITS = ('train', 'val')
 
 Figure = tuple[Callable[[np.random.Generator], list[Part]], float, bool]
-"""How it is drawn, degrees it may turn either way, whether mirroring is allowed."""
+"""(function, degrees it may be rotated either way, whether it may be mirrored)."""
 
 CLASSES: dict[str, tuple[str, int, Figure]] = {
     'n01443537': ('goldfish', 1, (living.goldfish, 40, True)),
@@ -71,20 +71,20 @@ CLASSES: dict[str, tuple[str, int, Figure]] = {
     'n07873807': ('pizza', 963, (food.pizza, 180, True)),
     'n11939491': ('daisy', 985, (living.daisy, 25, True)),
 }
-"""The synsets that are drawn: name, number among ImageNet's 1000 classes, figure."""
+"""Synsets that occur: name, number among ImageNet's 1000 classes, figure."""
 
 
 def draw_portrait(rng: np.random.Generator, height: int, width: int, figure: Figure) -> np.ndarray:
-    """Draw one thing, large, with clutter behind and before it.
+    """Render one large thing with clutter behind it and in front of it.
 
     Args:
-        rng: Decides everything.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-        figure: What to draw.
+        rng: Generator of all randomness.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        figure: Function that makes the thing.
 
     Returns:
-        The picture, RGB, uint8.
+        The image, RGB, uint8.
     """
     shape = np.array([width, height]) * SS
     side = min(shape)
@@ -113,7 +113,7 @@ def draw_portrait(rng: np.random.Generator, height: int, width: int, figure: Fig
 
 
 def _draw_image(seed: int, split: int, size: tuple[int, int], item: tuple[str, int]) -> bytes:
-    """The JPEG of one number of a synset, a function of the arguments alone."""
+    """Render one JPEG of a synset, which depends on the arguments alone."""
     synset, number = item
     entropy = [seed, split, CLASSES[synset][1], number]
     rng = random_generator(*entropy)
@@ -130,24 +130,24 @@ def make_mini_imagenet(
     seed: int = 0,
     **options,
 ) -> Path:
-    """Draws a miniature of ImageNet-1k, of the synsets in `CLASSES`.
+    """Make a synthetic miniature of ImageNet-1k with the synsets in `CLASSES`.
 
-    Folders ``train/n01443537`` and ``val/n01443537`` and so on, readable as they are by
-    mmpretrain's ``CustomDataset`` and torchvision's ``ImageFolder``, whose labels then count the
-    synsets that are there. ``meta/train.txt`` and ``meta/val.txt`` list the same files with
-    ImageNet's own class numbers, up to 999: with them mmpretrain's ``ImageNet`` reads it where a
-    config of 1000 classes says ``split='train'``.
+    mmpretrain's ``CustomDataset`` and torchvision's ``ImageFolder`` can read the folders
+    ``train/n01443537``, ``val/n01443537`` and so on; they number only the synsets that exist.
+    ``meta/train.txt`` and ``meta/val.txt`` list the same files with ImageNet's own class numbers,
+    up to 999. mmpretrain's ``ImageNet`` uses these lists if a config of 1000 classes sets
+    ``split='train'``.
 
     Args:
         out_dir: The folder to make, e.g. ``data/mini_imagenet``.
         num_train: Images of each synset in ``train``, 1 to 10,000.
-        num_val: Images of each synset in ``val``, likewise.
-        size: Smallest and largest side of a picture in pixels, 64 to 4096; width and height are
-            drawn independently.
-        seed: 0 or more.
+        num_val: Images of each synset in ``val``, 1 to 10,000.
+        size: Smallest and largest side of an image in pixels, 64 to 4096; width and height are
+            sampled independently.
+        seed: Random seed, 0 or more. Another seed gives other images.
         **options: ``num_workers``, ``force`` and ``log`` of :func:`.folder.make_miniature`.
 
-    Returns and raises as that does.
+    For the returned value and errors, see that function.
     """
 
     def write(root: Path, run: Callable, recipe: Recipe) -> None:
@@ -182,7 +182,7 @@ def draw_sheet(root: str | os.PathLike, path: str | os.PathLike, split: str = 't
     """Write a sheet of the first images of every class with its name.
 
     Args:
-        root: A miniature.
+        root: Folder of the miniature.
         path: The PNG or JPEG to write.
         split: ``train`` or ``val``.
 
@@ -197,7 +197,7 @@ def draw_sheet(root: str | os.PathLike, path: str | os.PathLike, split: str = 't
 
 
 def write_class_sheet(path: str | os.PathLike, pictures: dict[str, list[np.ndarray]]) -> None:
-    """Write up to four pictures, BGR, of each class, with its name."""
+    """Write a sheet with up to four images, BGR, of each class, with its name."""
     cells = []
     for name, examples in pictures.items():
         cell = np.zeros((2 * 156, 2 * 156, 3), np.uint8)

@@ -1,8 +1,8 @@
-"""Things to draw, named as COCO names them.
+"""Figures of things, named as in COCO.
 
-Each function draws one thing, new at every call, as a list of parts from back to front, upright and
-about 2 units across. `THINGS` also says how far each may be turned, since a boat seldom lies on its
-side, and whether its mirror image is one too.
+Each function returns one random thing as a list of parts from back to front, upright and about 2
+units across. `THINGS` also gives how far each may be rotated (a boat seldom lies on its side) and
+whether it may be mirrored.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def boat(rng):
     hull, trim = vary(rng, pick(rng, [*VIVID, WHITE, (90, 60, 40)])), vary(rng, pick(rng, VIVID))
     deep = rng.uniform(0.4, 0.55)
     parts = []
-    if rng.random() < 0.6:  # under sail
+    if rng.random() < 0.6:  # a sailing boat
         sail = vary(rng, pick(rng, [WHITE, WHITE, *VIVID]), 10)
         mast = rng.uniform(-0.15, 0.15)
         parts += [
@@ -164,7 +164,7 @@ def soccer_ball(rng):
         seam = polar(1, out)
         patch = regular(5, 0.33, out + 180) + seam * 0.98
         radius = np.linalg.norm(patch, axis=1, keepdims=True)
-        parts.append(fill(patch / np.maximum(radius, 1), ink))  # kept inside the ball
+        parts.append(fill(patch / np.maximum(radius, 1), ink))  # keep it inside the ball
         parts.append(line([seam * 0.33, seam * 0.66], ink, 0.05))
     return [*parts, line(arc(0, 0, 0.98, 0.98, 0, 360), shade(base, 0.7), 0.04)]
 
@@ -249,7 +249,7 @@ def donut(rng):
     )
     hole, wobble = rng.uniform(0.27, 0.36), blob(rng, 0.12)
 
-    def band(outer, inner):  # out along one edge and back along the other: the middle stays open
+    def band(outer, inner):  # out along one edge, back along the other: keeps the middle open
         return np.concatenate([outer, outer[:1], inner[:1], inner[::-1]])
 
     inner = disc(0, 0, hole, n=36)
@@ -313,7 +313,7 @@ def clock(rng):
     return [*parts, fill(disc(0, 0, 0.07), BLACK)]
 
 
-# name: (how it is drawn, degrees it may turn either way, whether mirroring is allowed)
+# name: (function, degrees it may be rotated either way, whether it may be mirrored)
 THINGS: dict[str, tuple[Callable[[np.random.Generator], list[Part]], float, bool]] = {
     'boat': (boat, 12, True),
     'traffic light': (traffic_light, 15, True),
@@ -331,7 +331,7 @@ THINGS: dict[str, tuple[Callable[[np.random.Generator], list[Part]], float, bool
 
 
 def clutter(rng: np.random.Generator) -> list[Part]:
-    """Something that has no name: a stone, a stick, a leaf, a box or a rag."""
+    """Return a thing without a category: a stone, a stick, a leaf, a box or a rag."""
     dull = [(120, 116, 110), (92, 76, 60), (150, 140, 120), (80, 100, 70), (110, 120, 135)]
     colour = vary(rng, pick(rng, dull), 30)
     kind = int(rng.integers(5))

@@ -1,4 +1,4 @@
-"""The residual blocks of ResNet, with spatial bias beside one of their convolutions."""
+"""Residual blocks of ResNet, with optional spatial bias beside one of their convolutions."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -19,39 +19,41 @@ from .settings import check_choice
 
 
 class ResidualBlock(BaseModule):
-    """A residual block of ``conv - norm - ReLU`` layers, one of them with spatial bias.
+    """Residual block of ``conv - norm - ReLU`` layers, at most one of them with spatial bias.
 
-    Subclasses name the layers. Parameter names are torchvision's (``conv1``, ``bn1``, ...).
+    Subclasses define the layers. Parameters are named as in torchvision (``conv1``, ``bn1``, ...).
 
     Args:
         in_channels (int): Channels of the input.
         channels (int): Base channels of the stage; the output has ``channels * expansion``.
         stride (int): Stride of the block. Defaults to 1.
         dilation (int): Dilation of its first 3x3 convolution. Defaults to 1.
-        downsample (nn.Module, optional): The projection shortcut. Defaults to None.
-        style (str): Where a bottleneck's stride is: 'pytorch', on the 3x3 convolution, or
-            'caffe', on the first 1x1. Defaults to 'pytorch'.
-        spatial_bias (dict, optional): ``position``, ``resolution``, ``fusion`` ('concat') and
-            the arguments of :class:`SpatialBias`. Defaults to None.
-        conv_cfg (dict, optional): Convolutions. Defaults to None.
-        norm_cfg (dict): Norms. Defaults to ``dict(type='BN')``.
-        dcn (dict, optional): Deformable convolution in place of the 3x3. Defaults to None.
-        plugins (Sequence[dict]): This block's plugins. Defaults to ().
+        downsample (nn.Module, optional): Projection shortcut. Defaults to None, the identity.
+        style (str): Layer that has a bottleneck's stride: 'pytorch' for the 3x3 convolution,
+            'caffe' for the first 1x1. Defaults to 'pytorch'.
+        spatial_bias (dict, optional): ``position``, ``resolution``, ``fusion`` (if left out,
+            'concat') and arguments of :class:`SpatialBias`. Defaults to None, no spatial bias.
+        conv_cfg (dict, optional): Config of the convolutions. Defaults to None, Conv2d.
+        norm_cfg (dict): Config of the norm layers. Defaults to ``dict(type='BN')``.
+        dcn (dict, optional): Config of a deformable convolution that replaces the 3x3. Defaults
+            to None.
+        plugins (Sequence[dict]): Plugins of this block, each with ``cfg`` and ``position``.
+            Defaults to ().
         drop_path_rate (float): Stochastic depth rate. Defaults to 0.
-        with_cp (bool): Gradient checkpointing. Defaults to False.
+        with_cp (bool): Use gradient checkpointing: less memory, slower. Defaults to False.
         groups (int): Groups of a bottleneck's 3x3 convolution (ResNeXt). Defaults to 1.
-        base_width (int): Channels of each group if ``channels`` is 64; torchvision's
-            ``width_per_group``. Bottlenecks only. Defaults to 64.
-        kernels (bool): Whether norms and spatial bias may run in fused GPU kernels
+        base_width (int): Channels per group if ``channels`` is 64, else in proportion. It is
+            torchvision's ``width_per_group``. Bottlenecks only. Defaults to 64.
+        kernels (bool): Whether norms and spatial bias may use fused GPU kernels
             (:mod:`mmsb.models.kernels.dispatch`). Defaults to True.
 
     Raises:
-        UserError: ``groups`` or ``base_width`` does not suit the block; a plugin names a
+        UserError: The block does not support ``groups`` or ``base_width``; a plugin names a
             position that the block lacks.
     """
 
     expansion: int
-    # the keys of spatial_bias that choose among words
+    # allowed values of the spatial_bias keys that take one of a fixed set
     choices = dict(
         position=('conv1', 'conv2'),
         resolution=('released', 'strided'),
@@ -89,8 +91,8 @@ class ResidualBlock(BaseModule):
             check_choice('the position of a plugin', plugin.get('position'), positions)
         self.with_cp = with_cp
         self.kernels = kernels
-        self.spatial_bias_at = 0  # 1-based, as the layers' names; 0 is nowhere
-        # whether the widened norm keeps the features' statistics while it gathers the maps'
+        self.spatial_bias_at = 0  # 1-based, as in the layer names; 0: no spatial bias
+        # if True, the widened norm updates running statistics for the maps only
         self.features_norm_held = False
         if spatial_bias is not None:
             spatial_bias = dict(spatial_bias)
@@ -139,12 +141,12 @@ class ResidualBlock(BaseModule):
     def layers(
         self, channels: int, stride: int, dilation: int, style: str
     ) -> list[tuple[int, int, int, int]]:
-        """The block's convolutions: (out_channels, kernel_size, stride, dilation) of each."""
+        """List (out_channels, kernel_size, stride, dilation) of each convolution."""
         raise NotImplementedError
 
     @staticmethod
     def spatial_bias_layer(position: str) -> int:
-        """The convolution (1-based) that spatial bias stands beside."""
+        """Return the number (1-based) of the convolution that spatial bias runs beside."""
         raise NotImplementedError
 
     def _make_conv(
@@ -163,16 +165,16 @@ class ResidualBlock(BaseModule):
         )
 
     def _norm_width(self, layer: int, channels: int, num_maps: int) -> int:
-        """Channels of the norm after a layer with so many channels and maps; 0 is no norm."""
+        """Return the channels of the norm after a layer; 0 means no norm."""
         return channels + num_maps
 
     @property
     def widened_layers(self) -> tuple[str | None, str]:
-        """Names of the norm (None: there is none) and convolution that spatial bias widens."""
+        """Names of the norm (or None) and of the convolution that spatial bias widens."""
         return self.norm_names[self.spatial_bias_at - 1], f'conv{self.spatial_bias_at + 1}'
 
     def spatial_bias_parts(self) -> Iterator[nn.Module]:
-        """The modules that spatial bias adds and, concatenated, those that it widens."""
+        """Yield the modules that spatial bias adds and, if concatenated, those it widens."""
         if self.spatial_bias_at:
             names = self.widened_layers if self.fusion == 'concat' else ()
             for name in ('spatial_bias', *filter(None, names)):
@@ -180,7 +182,7 @@ class ResidualBlock(BaseModule):
 
     @property
     def grows(self) -> bool:
-        """Whether plain weights, zeros appended, make this block compute what they did."""
+        """Whether zero-padded plain weights keep their function in this block."""
         return self.fusion == 'concat'
 
     @property
@@ -205,11 +207,11 @@ class ResidualBlock(BaseModule):
         return names
 
     def maps(self, layer: int, x: Tensor, y: Tensor) -> Tensor | None:
-        """Return spatial bias made of x, in y's height and width; None beside other layers."""
+        """Compute spatial bias from x at the size of y; None for layers without it."""
         return self.spatial_bias(x, y.shape[2:]) if layer == self.spatial_bias_at else None
 
     def normalise(self, layer: int, y: Tensor, maps: Tensor | None = None) -> Tensor:
-        """Normalise a layer's output, with the maps beside it if there are any."""
+        """Normalise a layer's output, together with its spatial bias maps if given."""
         norm = getattr(self, self.norm_names[layer - 1])
         if maps is None:
             return norm(y)
@@ -218,7 +220,7 @@ class ResidualBlock(BaseModule):
         return widened_norm(norm, y, maps, self.features_norm_held)
 
     def plug(self, position: str, y: Tensor) -> Tensor:
-        """Apply the plugins that stand at a position ('after_conv1', ..., 'after_block')."""
+        """Apply the plugins at a position ('after_conv1', ..., 'after_block')."""
         for name in self.plugin_names[position]:
             y = getattr(self, name)(y)
         return y
@@ -227,23 +229,23 @@ class ResidualBlock(BaseModule):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels * expansion, H / stride, W / stride)."""
+        """Map (B, in_channels, H, W) to (B, channels * expansion, H / stride, W / stride)."""
         if self.with_cp and x.requires_grad:
             return cp.checkpoint(self._forward, x, use_reentrant=False)
         return self._forward(x)
 
     def init_weights(self) -> None:
-        """Initializes as mmengine, then plugins that have only a way of their own."""
+        """Initialize as mmengine does, then plugins that only have ``reset_parameters``."""
         super().init_weights()
         for name in itertools.chain(*self.plugin_names.values()):
             plugin = getattr(self, name)
-            # mmcv's ContextBlock starts as the identity; the backbone's Kaiming undid that
+            # mmcv's ContextBlock starts as the identity; the backbone's Kaiming overwrote that
             if hasattr(plugin, 'reset_parameters') and not hasattr(plugin, 'init_weights'):
                 plugin.reset_parameters()
 
 
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions (depths 18, 34); spatial bias stands beside the first."""
+    """Block of two 3x3 convolutions (depths 18, 34), with spatial bias beside the first."""
 
     expansion = 1
 
@@ -254,7 +256,7 @@ class BasicBlock(ResidualBlock):
 
     @staticmethod
     def spatial_bias_layer(position):
-        return 1  # its only place: after the second there is no convolution to read it
+        return 1  # beside the second, no convolution would read the maps
 
     def _forward(self, x):
         y = self.conv1(x)
@@ -269,7 +271,7 @@ class BasicBlock(ResidualBlock):
 
 
 class Bottleneck(ResidualBlock):
-    """1x1, 3x3 and 1x1 convolution (depths 50, 101, 152)."""
+    """Block of a 1x1, a 3x3 and a 1x1 convolution (depths 50, 101, 152)."""
 
     expansion = 4
 

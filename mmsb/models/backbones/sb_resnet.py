@@ -32,88 +32,89 @@ class SBResNet(BaseModule):
     """ResNet with spatial bias, for classification, detection and segmentation.
 
     The defaults are the paper's SB-ResNet-50: 25,986,620 parameters with a 1000-class
-    head (Table 6). ``spatial_bias=None`` is the plain ResNet, parameter for parameter.
-    Parameter names are torchvision's. Plain ResNet weights of the same depth are grown on
-    loading, from torchvision, timm or the toolboxes, by ``init_cfg``, ``load_from`` or
-    ``load_state_dict``: the outputs are the plain network's, and spatial bias starts to count
-    as it learns (see :func:`mmsb.checkpoints.grow_state_dict`).
+    head (Table 6). ``spatial_bias=None`` gives the plain ResNet with the same parameters.
+    Parameters are named as in torchvision. Plain ResNet weights of the same depth, from
+    torchvision, timm or the toolboxes, are grown when loaded by ``init_cfg``, ``load_from`` or
+    ``load_state_dict``: the outputs first equal the plain network's, and training then makes use
+    of spatial bias (see :func:`mmsb.checkpoints.grow_state_dict`).
 
     Args:
         depth (int): Depth, one of 18, 34, 50, 101, 152. Defaults to 50.
-        spatial_bias (dict, optional): Where and how; keys left out keep the paper's value.
-            None is no spatial bias anywhere. The keys:
+        spatial_bias (dict, optional): Settings of spatial bias; keys left out take the paper's
+            value. None disables spatial bias. The keys:
 
-            - stages (Sequence[bool]): Which stages have it (Table 6). Defaults to
+            - stages (Sequence[bool]): Which stages have spatial bias (Table 6). Defaults to
               (True, True, True, False).
-            - num_channels (int): Maps a block (Tables 4, 7); 0 is no spatial bias. Defaults
-              to 3.
-            - size (int or Sequence[int]): Side of the pooled grid, one for all stages or
-              one a stage (Table 3). Defaults to 10.
+            - num_channels (int): Maps per block (Tables 4, 7); 0 disables spatial bias.
+              Defaults to 3.
+            - size (int or Sequence[int]): Side of the pooled grid in cells, one number or
+              one per stage (Table 3). Defaults to 10.
             - kernel_size (int): Width of the 1-D convolution. Defaults to 3.
-            - position (str): The convolution that it stands beside, 'conv1' or 'conv2'
-              (Table 2). A basic block has one place only, beside its first 3x3, for
-              either. Defaults to 'conv2'.
-            - resolution (str): In a stride-2 block, 'released' makes the maps from the
-              features before the stride, as the authors' release; 'strided' after it, as
-              the paper's FLOPs say. Defaults to 'released'.
-            - fusion (str): 'concat', or 'add', one map added to every channel (Table 5; needs
-              num_channels=1). Defaults to 'concat'.
-            - pooling (str): 'avg' or 'max' to the grid (Table 5). Defaults to 'avg'.
-            - mixing (bool): Whether there is the 1-D convolution; False is Table 5's "pool
+            - position (str): The convolution whose output the maps join, 'conv1' or 'conv2'
+              (Table 2). Basic blocks always use their first 3x3 convolution. Defaults to
+              'conv2'.
+            - resolution (str): In a stride-2 block, 'released' computes the maps from the
+              features before the stride, as in the authors' code; 'strided' after it, which
+              matches the paper's FLOPs. Defaults to 'released'.
+            - fusion (str): 'concat', or 'add', which adds one map to every channel (Table 5;
+              needs num_channels=1). Defaults to 'concat'.
+            - pooling (str): Pooling to the grid, 'avg' or 'max' (Table 5). Defaults to 'avg'.
+            - mixing (bool): Whether to apply the 1-D convolution; False is Table 5's "pool
               only". Defaults to True.
         in_channels (int): Channels of the image. Defaults to 3.
-        stem_channels (int, optional): Channels of the stem. Defaults to None,
+        stem_channels (int, optional): Channels of the stem. Defaults to None, the value of
             ``base_channels``.
         base_channels (int): Base channels of the first stage. Defaults to 64.
         groups (int): Groups of the bottlenecks' 3x3 convolutions. Defaults to 1.
-        base_width (int): Channels of each group in the first stage if ``base_channels`` is 64, in
-            proportion otherwise; torchvision's ``width_per_group``. ``groups=32, base_width=4``
+        base_width (int): Channels per group in the first stage if ``base_channels`` is 64, else in
+            proportion; torchvision's ``width_per_group``. ``groups=32, base_width=4``
             is SB-ResNeXt 32x4d, ``base_width=128`` Wide SB-ResNet-2. Defaults to 64.
-        num_stages (int): Stages, 1 to 4. Defaults to 4.
+        num_stages (int): Number of stages, 1 to 4. Defaults to 4.
         strides (Sequence[int]): Stride of each stage. Defaults to (1, 2, 2, 2).
         dilations (Sequence[int]): Dilation of each stage. Defaults to (1, 1, 1, 1).
-        out_indices (Sequence[int]): Stages whose features are returned. Defaults to
-            (0, 1, 2, 3), all.
-        style (str): 'pytorch' or 'caffe', a bottleneck's stride on its 3x3 or on its first
-            1x1 convolution. Defaults to 'pytorch'.
-        deep_stem (bool): Three 3x3 convolutions in place of the 7x7 stem. Defaults to
-            False.
-        avg_down (bool): Average pooling in place of a strided shortcut. Defaults to False.
-        frozen_stages (int): Stages frozen: no gradient, norms in eval mode; 0 is the stem,
-            -1 nothing. Defaults to -1.
-        freeze_spatial_bias (bool, optional): Whether ``frozen_stages`` and ``norm_eval`` hold
-            for spatial bias too. If not, its layers learn and gather statistics in every
-            stage, and so do the maps' channels of the widened norm, whose other channels
-            keep their statistics; in frozen stages the weights of that norm and of the
-            widened convolution learn as a whole. Defaults to None: True where ``init_cfg``
-            names a local file with spatial bias in it; False otherwise, because spatial bias
-            grown into plain weights is new.
-        conv_cfg (dict, optional): Convolutions. Defaults to None, Conv2d.
-        norm_cfg (dict): Norms. Defaults to ``dict(type='BN')``.
-        norm_eval (bool): Keep batch norms in eval mode. Defaults to False.
-        dcn (dict, optional): Deformable convolution for a bottleneck's 3x3, mmdet's
-            convention. Defaults to None.
-        stage_with_dcn (Sequence[bool]): Stages that have it. Defaults to none.
-        plugins (Sequence[dict], optional): mmdet's convention:
-            ``dict(cfg=dict(type=...), stages=(...), position='after_conv3')``; a plugin
-            after spatial bias sees the widened features. More than mmdet's: the position
-            'after_block', behind the block's last ReLU, and ``blocks=(1, 3)``, the blocks of
-            each of its stages that have it, from 0 (all if left out). Defaults to None.
-        with_cp (bool): Gradient checkpointing. Defaults to False.
-        zero_init_residual (bool): Start every block as the identity. Not the paper's.
+        out_indices (Sequence[int]): Stages to return, from 0. Defaults to (0, 1, 2, 3), all.
+        style (str): Layer that has a bottleneck's stride: 'pytorch' for the 3x3 convolution,
+            'caffe' for the first 1x1. Must match pretrained weights. Defaults to 'pytorch'.
+        deep_stem (bool): Use three 3x3 convolutions instead of the 7x7 stem (ResNet-C).
             Defaults to False.
-        drop_path_rate (float): Stochastic depth rate of the last block; rises linearly
-            from 0. Defaults to 0.
-        kernels (bool): On a GPU with Triton, run batch norms with what follows them and spatial
-            bias in fused kernels, in training too; weights and features are then channels last
-            in memory. False, or MMSB_KERNELS=off in the environment: PyTorch's operators, which
-            second derivatives need. Defaults to True.
-        init_cfg (dict or list, optional): Initialization config. Defaults to None: Kaiming
-            (fan out) convolutions, unit norms, as the authors'.
+        avg_down (bool): Use average pooling instead of a strided 1x1 convolution in shortcuts
+            (ResNet-D). Defaults to False.
+        frozen_stages (int): Number of stages to freeze (no gradient, norms in eval mode)
+            together with the stem; 0 freezes only the stem, -1 nothing. Defaults to -1.
+        freeze_spatial_bias (bool, optional): Whether ``frozen_stages`` and ``norm_eval`` apply
+            to spatial bias too. If False, its layers keep training and updating statistics in
+            every stage. So do the maps' channels of the widened norm, whose other channels
+            keep their statistics. In frozen stages, all weights of that norm and of the
+            widened convolution are then trained. Defaults to None: True if ``init_cfg`` names
+            a local file with spatial bias, else False, because spatial bias added to plain
+            weights is new.
+        conv_cfg (dict, optional): Config of the convolutions. Defaults to None, Conv2d.
+        norm_cfg (dict): Config of the norm layers. Defaults to ``dict(type='BN')``.
+        norm_eval (bool): Keep batch norms in eval mode, e.g. for small batches. Defaults to
+            False.
+        dcn (dict, optional): Config of a deformable convolution that replaces a bottleneck's
+            3x3, as in mmdet. Defaults to None.
+        stage_with_dcn (Sequence[bool]): Stages that use ``dcn``. Defaults to none.
+        plugins (Sequence[dict], optional): Plugins as in mmdet:
+            ``dict(cfg=dict(type=...), stages=(...), position='after_conv3')``. A plugin after
+            spatial bias sees the widened features. Two options are added to mmdet's: the
+            position 'after_block', after the block's last ReLU, and ``blocks=(1, 3)``, which
+            blocks of each stage get the plugin, from 0 (default: all). Defaults to None.
+        with_cp (bool): Use gradient checkpointing: less memory, slower. Defaults to False.
+        zero_init_residual (bool): Start every block as the identity; the paper does not.
+            Defaults to False.
+        drop_path_rate (float): Stochastic depth rate of the last block; it rises linearly
+            from 0 over the blocks. Defaults to 0.
+        kernels (bool): On a GPU with Triton, use fused kernels for batch norms (with the
+            operations after them) and spatial bias, in training too; weights and features are
+            then channels last in memory. If False, or with MMSB_KERNELS=off in the environment,
+            use PyTorch's operators, which second derivatives need. Defaults to True.
+        init_cfg (dict or list, optional): mmengine initialization config. Defaults to None, as
+            in the authors' code: Kaiming (fan out) for convolutions, weight 1 for norms.
 
     Raises:
-        UserError: An argument or a key of ``spatial_bias`` is not among those above; a plugin
-            names a position or a block that does not exist; ``groups`` or ``base_width`` with
+        UserError: An argument or a key of ``spatial_bias`` is invalid; a plugin names a
+            position or a block that does not exist; ``groups`` or ``base_width`` is given with
             basic blocks, or ``groups`` with maps beside conv1.
 
     Example:
@@ -187,7 +188,7 @@ class SBResNet(BaseModule):
             raise UserError(f'dcn needs a bottleneck (depth 50, 101 or 152), not depth {depth}')
         if dcn is not None:
             check_length('stage_with_dcn', stage_with_dcn, num_stages)
-            importlib.import_module('mmcv.ops')  # registers them
+            importlib.import_module('mmcv.ops')  # registers the deformable convolutions
 
         self.kernels = kernels
         self.depth = depth
@@ -205,8 +206,8 @@ class SBResNet(BaseModule):
         stage_bias = spatial_bias_of_stages(
             spatial_bias, self.spatial_bias_defaults, num_stages, norm_cfg, block.choices
         )
-        # Settled now, not on loading: DDP, which the runner makes in between, never learns of a
-        # parameter that is frozen or unfrozen later.
+        # Decided now, not on loading: the runner wraps the model in DDP before that, and DDP does
+        # not notice parameters that are frozen or unfrozen later.
         if freeze_spatial_bias is None:
             freeze_spatial_bias = any(stage_bias) and starts_with_spatial_bias(init_cfg)
         self.freeze_spatial_bias = freeze_spatial_bias
@@ -256,7 +257,7 @@ class SBResNet(BaseModule):
         def norm(channels):
             return build_norm_layer(self.norm_cfg, channels)[1]
 
-        if self.deep_stem:  # mmdet's and mmseg's names: stem.0, stem.1, stem.3, ...
+        if self.deep_stem:  # named as in mmdet and mmseg: stem.0, stem.1, stem.3, ...
             half = channels // 2
             widths = [in_channels, half, half, channels]
             layers = []
@@ -294,7 +295,7 @@ class SBResNet(BaseModule):
         return getattr(self, self.norm1_name)
 
     def init_weights(self) -> None:
-        """Initializes as ``init_cfg`` says, then ``zero_init_residual``, as the toolboxes."""
+        """Apply ``init_cfg``, then ``zero_init_residual``, as the toolboxes do."""
         super().init_weights()
         pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
         if self.zero_init_residual and not pretrained:
@@ -303,7 +304,7 @@ class SBResNet(BaseModule):
                     nn.init.zeros_(module.last_norm.weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Computes the features.
+        """Compute the features.
 
         Args:
             x: Images, (B, in_channels, H, W); any H, W and B.
@@ -353,14 +354,14 @@ class SBResNet(BaseModule):
         super()._apply(fn, recurse)
         weight = next(self.parameters())
         if self.kernels and dispatch.kernels_on(weight.device):
-            # the layout of the kernels' features, or every convolution would convert its weights
+            # as the kernels' features; otherwise every convolution would convert its weights
             for parameter in self.parameters():
                 if parameter.ndim == 4:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return self
 
     def train(self, mode: bool = True):
-        """Sets the mode; frozen stages and, with ``norm_eval``, batch norms stay in eval."""
+        """Set the mode; frozen stages and, with ``norm_eval``, batch norms stay in eval mode."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
@@ -370,15 +371,15 @@ class SBResNet(BaseModule):
         return self
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        # Every way of loading (init_cfg, load_from, load_state_dict) passes here, before the
-        # children's turn: plain ResNet weights are grown, another architecture's refused.
+        # Every way of loading (init_cfg, load_from, load_state_dict) calls this method before the
+        # children's: it grows plain ResNet weights and refuses those of another architecture.
         report = grow_state_dict(self, state_dict, prefix)
         report.log(self)
         partly_frozen = (self.norm_eval or self.frozen_stages > 0) and not self.freeze_spatial_bias
         if partly_frozen and any('spatial_bias.' in key for key in report.loaded):
             print_log(
-                f'{type(self).__name__}: these weights bring spatial bias; in training it goes on '
-                'learning under frozen_stages and norm_eval unless freeze_spatial_bias=True',
+                f'{type(self).__name__}: the loaded weights include spatial bias, which keeps '
+                'training under frozen_stages and norm_eval unless freeze_spatial_bias=True',
                 'current',
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -16,23 +16,23 @@ SPATIAL_BIAS_CIFAR = dict(SPATIAL_BIAS, stages=(True, True, False), size=6)
 class SBResNet_CIFAR(SBResNet):  # named as mmpretrain's ResNet_CIFAR
     """:class:`SBResNet` with a 3x3 stem, no max pooling and three stages of 16, 32, 64 channels.
 
-    The bottleneck networks of the paper's Tables 1-5; the default is its ResNet-65 with
-    spatial bias in the first two stages, 768,060 parameters with a 100-class head.
+    These are the bottleneck networks of the paper's Tables 1-5. The default is ResNet-65 with
+    spatial bias in the first two stages: 768,060 parameters with a 100-class head.
 
     Args:
-        depth (int): 9 n + 2 for n bottlenecks a stage, n from 1 to 12; the paper's are 38, 65
+        depth (int): 9 n + 2 for n bottlenecks per stage, n from 1 to 12; the paper uses 38, 65
             and 110. Defaults to 65.
-        spatial_bias (dict, optional): As :class:`SBResNet`'s, but ``stages`` defaults to
-            (True, True, False) and ``size`` to 6. None is no spatial bias anywhere.
+        spatial_bias (dict, optional): Settings as in :class:`SBResNet`, but ``stages`` defaults to
+            (True, True, False) and ``size`` to 6. None disables spatial bias.
         base_channels (int): Base channels of the first stage. Defaults to 16.
-        num_stages (int): Stages, 1 to 3. Defaults to 3.
+        num_stages (int): Number of stages, 1 to 3. Defaults to 3.
         strides (Sequence[int]): Stride of each stage. Defaults to (1, 2, 2).
         dilations (Sequence[int]): Dilation of each stage. Defaults to (1, 1, 1).
-        out_indices (Sequence[int]): Stages whose features are returned. Defaults to (0, 1, 2).
-        **kwargs: :class:`SBResNet`'s other arguments, without ``deep_stem``.
+        out_indices (Sequence[int]): Stages to return, from 0. Defaults to (0, 1, 2).
+        **kwargs: Other arguments of :class:`SBResNet`, except ``deep_stem``.
 
     Raises:
-        UserError: As :class:`SBResNet`'s, and for ``deep_stem``.
+        UserError: As in :class:`SBResNet`; also if ``deep_stem`` is set.
 
     Example:
         >>> import torch

@@ -15,18 +15,18 @@ SPATIAL_BIAS_SK = dict(SPATIAL_BIAS, norm='maps')
 
 
 class SKBottleneck(ResidualBlock):
-    """1x1 convolution, selective kernel (which ends in its own ReLU) and 1x1 convolution.
+    """Block of a 1x1 convolution, a selective kernel (which ends in a ReLU) and a 1x1 convolution.
 
     Args:
         groups (int): Groups of the selective kernel's convolutions. Defaults to 32.
-        **kwargs: :class:`ResidualBlock`'s; ``base_width`` has no effect, and ``spatial_bias`` also
-            has ``norm``.
+        **kwargs: Arguments of :class:`ResidualBlock`. ``base_width`` has no effect;
+            ``spatial_bias`` must also have the key ``norm`` (see :class:`SBSKNet`).
     """
 
     expansion = 2
     choices = dict(
         ResidualBlock.choices,
-        position=('conv2',),  # maps beside conv1 would break the selective kernel's groups
+        position=('conv2',),  # maps beside conv1 would not fit the selective kernel's groups
         fusion=('concat',),
         norm=('maps', 'all', 'none'),
     )
@@ -79,7 +79,7 @@ class SKBottleneck(ResidualBlock):
         return self.plug('after_block', self.relu(y))
 
     def _widen(self, y: Tensor, u: Tensor) -> Tensor:
-        """Concatenate the maps made of u to the selective kernel's output y."""
+        """Concatenate the maps computed from u to the selective kernel's output y."""
         maps = self.maps(2, u, y)
         if maps is None:
             return y
@@ -96,24 +96,24 @@ class SBSKNet(SBResNet):
     """SKNet with spatial bias (Table 8, SB-SK); ``spatial_bias=None`` is the plain SKNet.
 
     Spatial bias reads the selective kernel's input; its maps are concatenated to the output.
-    SKNet has no norm there, and the paper names none. Three readings print its 27.94 M; ours,
-    the default, is a norm and ReLU over the maps alone: the selective kernel's own path stays as
-    it was, and spatial bias is normalised as elsewhere.
+    SKNet has no norm at this point, and the paper does not mention one. Three variants have the
+    27.94 M parameters of the paper. The default here is a norm and ReLU over the maps alone: it
+    leaves the selective kernel's path unchanged and normalises spatial bias as in SB-ResNet.
 
     Args:
         depth (int): 50 or 101. Defaults to 50.
-        spatial_bias (dict, optional): As :class:`SBResNet`'s, in position 'conv2' only and
-            concatenated only, and one more key, norm (str): 'maps', 'all' (over maps and
-            features) or 'none'. Defaults to the paper's.
+        spatial_bias (dict, optional): Settings as in :class:`SBResNet`, with position 'conv2' and
+            fusion 'concat' only. One more key, norm (str), chooses the norm over the maps: 'maps',
+            'all' (over maps and features) or 'none'. Defaults to the paper's, norm='maps'.
         groups (int): Groups of the 3x3 convolutions. Defaults to 32.
         stem_channels (int): Channels of the stem. Defaults to 64.
         base_channels (int): Channels of the first stage's 3x3 convolutions. Defaults to 128,
             32 groups of 4.
-        **kwargs: :class:`SBResNet`'s other arguments, without ``dcn`` and ``base_width``.
+        **kwargs: Other arguments of :class:`SBResNet`, except ``dcn`` and ``base_width``.
 
     Raises:
-        UserError: As :class:`SBResNet`'s; ``groups`` does not divide the channels; ``dcn``;
-            ``base_width``.
+        UserError: As in :class:`SBResNet`; also if ``groups`` does not divide the channels, or if
+            ``dcn`` or ``base_width`` is given.
 
     Example:
         >>> import torch
@@ -155,7 +155,8 @@ class SKNet(SBSKNet):
 
     Args:
         depth (int): 50 or 101. Defaults to 50.
-        **kwargs: :class:`SBSKNet`'s.
+        spatial_bias (dict, optional): As in :class:`SBSKNet`. Defaults to None.
+        **kwargs: Other arguments of :class:`SBSKNet`.
     """
 
     def __init__(self, depth: int = 50, spatial_bias: dict | None = None, **kwargs):

@@ -1,4 +1,4 @@
-"""Checks of the backbones' arguments, and what each stage and block gets of them."""
+"""Validation of the backbones' arguments, and the settings of each stage and block."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -38,20 +38,20 @@ def spatial_bias_of_stages(
     norm_cfg: dict,
     choices: Mapping[str, Sequence],
 ) -> list[dict | None]:
-    """Settle the spatial bias of each stage.
+    """Resolve the spatial bias settings of each stage.
 
     Args:
-        spatial_bias: The user's settings; keys left out keep their default.
-        defaults: The network's own settings.
+        spatial_bias: The user's settings; keys left out take their default. None disables it.
+        defaults: The network's default settings, with every valid key.
         num_stages: Number of stages.
         norm_cfg: Config of the network's norms.
-        choices: The keys that choose among words, with the words.
+        choices: Allowed values of each key that takes one of a fixed set.
 
     Returns:
-        One dict per stage, None where there is no spatial bias.
+        One dict per stage, or None for a stage without spatial bias.
 
     Raises:
-        UserError: A key or value that does not exist, or a norm that cannot be widened.
+        UserError: A key or value is invalid, or the norm cannot be widened.
     """
     if spatial_bias is None:
         return [None] * num_stages

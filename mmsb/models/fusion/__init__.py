@@ -1,4 +1,4 @@
-"""Fusing for inference: norms folded, blocks in their device's convolutions and our kernels."""
+"""Fusion for inference: folded norms, fused convolutions and spatial bias kernels."""
 
 from .fusing import fuse_spatial_bias
 

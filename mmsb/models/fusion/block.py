@@ -1,7 +1,7 @@
-"""The forward pass of a fused residual block, in its device's own convolutions and our kernels.
+"""Fused residual block: fused cuDNN or oneDNN convolutions and our kernels for spatial bias.
 
-PyTorch's convolution leaves bias (on a GPU), ReLU and the shortcut to passes over memory of their
-own, and on a CPU arranges its weights anew at every call. cuDNN's and oneDNN's need neither.
+PyTorch's convolution needs separate passes over memory for the bias (on a GPU), ReLU and shortcut,
+and on a CPU it reorders its weights at every call. Fused cuDNN and oneDNN calls need neither.
 """
 
 import importlib
@@ -21,15 +21,15 @@ from mmsb.models.layers.widened_norm import split_norm
 
 
 class FusedBlock(nn.Module):
-    """A residual block for inference, its batch norms apart from one another, ready to be folded.
+    """Residual block for inference, with its widened norm split so that all norms can be folded.
 
-    The maps' part of the widened norm goes to spatial bias, before the upsampling: at inference a
-    batch norm is affine, each channel apart, and the weights of bilinear interpolation sum to one.
-    The features' part can then be folded into their convolution.
+    The maps' part of the widened norm moves into spatial bias, before the upsampling. This is
+    exact: at inference a batch norm is affine per channel, and the weights of bilinear
+    interpolation sum to one. The features' part can then be folded into their convolution.
 
     Args:
-        block: A basic block or bottleneck whose norms are batch norms, in eval mode; the children
-            are taken over under their names.
+        block: A basic block or bottleneck in eval mode whose norms are batch norms. Its child
+            modules are reused under the same names.
     """
 
     def __init__(self, block: ResidualBlock):
@@ -40,7 +40,7 @@ class FusedBlock(nn.Module):
         self.num_layers = block.num_layers
         self.norm_names, self.plugin_names = block.norm_names, block.plugin_names
         self.spatial_bias_at = block.spatial_bias_at
-        self.fast = False  # whether fast_forward computes it; settled once norms are folded
+        self.fast = False  # whether to use fast_forward; set after the norms are folded
         if self.spatial_bias_at:
             self.widened_layers = block.widened_layers
             name = self.widened_layers[0]
@@ -50,12 +50,12 @@ class FusedBlock(nn.Module):
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
+        """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
         out = fast_forward(self, x) if self.fast else None
         return self._forward(x) if out is None else out
 
     def _forward(self, x: Tensor) -> Tensor:
-        """The block in PyTorch's operators."""
+        """Compute the block with PyTorch's operators."""
         out = x
         for i in range(1, self.num_layers + 1):
             y = getattr(self, self.norm_names[i - 1])(getattr(self, f'conv{i}')(out))
@@ -78,7 +78,7 @@ def is_folded(conv: nn.Module) -> bool:
 
 
 def fits(block: FusedBlock) -> bool:
-    """Whether :func:`fast_forward` computes this block."""
+    """Tell whether :func:`fast_forward` supports this block."""
     convs = [getattr(block, f'conv{i}') for i in range(1, block.num_layers + 1)]
     norms = [getattr(block, name) for name in block.norm_names]
     fits = (
@@ -102,15 +102,15 @@ def fits(block: FusedBlock) -> bool:
 
 
 def fast_forward(block: FusedBlock, x: Tensor) -> Tensor | None:
-    """Compute a block in cuDNN's or oneDNN's convolutions and, where they work, our kernels.
+    """Compute a block with cuDNN or oneDNN convolutions and, if available, our kernels.
 
     Args:
-        block: With folded norms.
+        block: A block with folded norms for which :func:`fits` is true.
         x: (B, in_channels, H, W).
 
     Returns:
-        The block's output, channels last. None where PyTorch's operators have to do: on another
-        device, in another type, for gradients, or inside a compiler.
+        The block's output, channels last, or None if PyTorch's operators are needed: on another
+        device, for another dtype, with gradients, or inside a compiler or tracer.
     """
     if (
         not (x.is_cuda or x.is_cpu)
@@ -139,7 +139,7 @@ def fast_forward(block: FusedBlock, x: Tensor) -> Tensor | None:
 
 
 def _concatenate(layer: nn.Module, conv: nn.Conv2d, x: Tensor, convolve: Callable) -> Tensor:
-    """ReLU of a convolution's output and of the maps made of its input."""
+    """Concatenate a convolution's output and the maps made from its input, and apply ReLU."""
     kernels = _kernels(x.device.type)
     if kernels is None:
         return layer.concatenate(convolve(conv, x, relu=False), x)
@@ -148,16 +148,16 @@ def _concatenate(layer: nn.Module, conv: nn.Conv2d, x: Tensor, convolve: Callabl
 
 
 def _convolution(weight: Tensor, x: Tensor, dtype: torch.dtype) -> Callable | None:
-    """Who convolves x with weights like these; None where PyTorch has to.
+    """Return the function that convolves x with such weights, or None for PyTorch's own.
 
-    Both take a convolution, its input, and what is added before the ReLU.
+    It takes a convolution, its input, and optionally a shortcut to add before the ReLU.
     """
     if type(x) is not Tensor or not x.numel():
         return None
     if x.is_cuda and torch.backends.cudnn.enabled and not torch.version.hip:
         return _cudnn if dtype in (torch.float32, torch.bfloat16, torch.float16) else None
     if x.is_cpu and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled:
-        # inference tensors do not tell when they change, so what is made of them cannot be kept
+        # inference tensors have no version counter, so a cached copy could become outdated
         plain = x.dtype is dtype is weight.dtype is torch.float32 and not weight.is_inference()
         return _onednn if plain else None
     return None
@@ -191,12 +191,12 @@ def _onednn(
     )
 
 
-# A convolution's weights in oneDNN's own order, and of which state of them.
+# Per convolution: the state of its weights, and a copy of them in oneDNN's order.
 _ARRANGED: WeakKeyDictionary[nn.Conv2d, tuple[tuple, Tensor]] = WeakKeyDictionary()
 
 
 def _arranged(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """As oneDNN wants weights for an input like x; for another it arranges them again itself."""
+    """Return the weights in oneDNN's order for inputs like x; oneDNN reorders them for others."""
     weight = conv.weight
     state = weight.data_ptr(), weight._version
     kept = _ARRANGED.get(conv)
@@ -215,7 +215,7 @@ def _arranged(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 @cache
 def _kernels(device: str) -> ModuleType | None:
-    """The module of our kernels for 'cuda' or 'cpu'; None, said once, where they do not work."""
+    """Return the kernel module for 'cuda' or 'cpu'; None, with one warning, if it fails."""
     try:
         name = {'cuda': 'spatial_bias_triton', 'cpu': 'spatial_bias_cpu'}[device]
         kernels = importlib.import_module(f'mmsb.models.kernels.{name}')
@@ -225,10 +225,10 @@ def _kernels(device: str) -> ModuleType | None:
             kernels.concatenate(
                 x, x[0, :, 0, 0], x, weight, weight[0, :, 0, 0], one, one, one, 1, 1, 8
             )
-    except Exception as error:  # no Triton, no compiler, a GPU that it does not know
+    except Exception as error:  # no Triton, no compiler, or an unsupported GPU
         reason = str(error).strip().partition('\n')[0]
         print_log(
-            f'spatial bias runs without its {device.upper()} kernels, more slowly on small '
+            f'spatial bias runs without its {device.upper()} kernels, which is slower on small '
             f'batches: {reason}',
             'current',
             logging.WARNING,

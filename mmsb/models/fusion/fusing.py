@@ -1,4 +1,4 @@
-"""Batch norms folded into convolutions, for inference."""
+"""Fold batch norms into convolutions, for inference."""
 
 from types import ModuleType
 
@@ -17,30 +17,31 @@ from .block import FusedBlock, fits, is_folded
 
 
 def fuse_spatial_bias(model: nn.Module) -> nn.Module:
-    """Folds every batch norm that follows a convolution into it, spatial bias's too.
+    """Fold every batch norm that follows a convolution into it, including those of spatial bias.
 
-    For a backbone of this package or a whole classifier, detector or segmentor of the toolboxes
-    with one, with spatial bias or without. The outputs are the same up to rounding.
-    mmcv's ``fuse_conv_bn`` alone fails on the widened norm, which spans a convolution's output
-    and the maps: its parts are separated first, the maps' then works on the grid, before the
-    upsampling. Norms that are not batch norms stay. A fused model stays as it is.
+    This works for a backbone of this package, with or without spatial bias, and for a toolbox's
+    classifier, detector or segmentor that contains one. The outputs are the same up to rounding.
+    mmcv's ``fuse_conv_bn`` alone fails on the widened norm, which spans a convolution's output and
+    the maps. It is split first; the maps' part then works on the grid, before the upsampling.
+    Norms that are not batch norms stay. Fusing a fused model changes nothing.
 
-    Blocks then run in convolutions with bias, ReLU and shortcut within, and spatial bias in kernels
-    of our own: on a GPU cuDNN's and, where there is Triton, ours; on a CPU, in float32, oneDNN's,
-    whose weights are kept a second time in its own order, and, where there is a C++ compiler, ours,
-    compiled once in a second. Where gradients are wanted, in a compiler, and for what these do not
-    know (other types, plugins in the blocks), PyTorch's operators run. Fuse a model on the device
-    that it is to run on.
+    Fused blocks call cuDNN (GPU) or oneDNN (CPU, float32) convolutions that include bias, ReLU and
+    the shortcut; oneDNN keeps a second, reordered copy of the weights. Spatial bias uses our Triton
+    kernel on a GPU, or a C++ kernel compiled on first use (about a second) on a CPU. PyTorch's
+    operators run instead if gradients are enabled, inside a compiler, without Triton or a C++
+    compiler, for other dtypes, and for blocks with plugins. Fuse a model on the device that it
+    will run on.
 
     Args:
-        model: A model in eval mode with its weights loaded; changed in place. It can neither be
-            trained nor load weights of the unfused model afterwards.
+        model: A model in eval mode with its weights loaded; changed in place. Afterwards it can
+            neither be trained nor load weights of the unfused model.
 
     Returns:
-        The model.
+        The same model.
 
     Raises:
-        UserError: The model, or a batch norm in it, is in training mode.
+        UserError: The model, or a batch norm in it, is in training mode or has no running
+        statistics.
 
     Example:
         >>> from mmsb.models import SBResNet, fuse_spatial_bias
@@ -48,15 +49,20 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
         >>> any(isinstance(module, nn.BatchNorm2d) for module in model.layer4.modules())
         False
     """
-    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if model.training or any(norm.training for norm in norms):
         raise UserError('a model is fused for inference only: call model.eval() first')
+    if not all(norm.track_running_stats for norm in norms):
+        raise UserError(
+            'a batch norm without running statistics cannot be folded: leave '
+            'track_running_stats=False out of norm_cfg, or run the model unfused'
+        )
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, ResidualBlock):
                 setattr(parent, name, _prepared(child))
     for norm in model.modules():
-        if isinstance(norm, _BatchNorm) and not norm.affine:  # which mmcv cannot fold
+        if isinstance(norm, _BatchNorm) and not norm.affine:  # mmcv cannot fold these
             norm.weight = nn.Parameter(torch.ones_like(norm.running_var))
             norm.bias = nn.Parameter(torch.zeros_like(norm.running_mean))
     fuse_conv_bn(model)
@@ -66,16 +72,16 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
             block.spatial_bias = FusedSpatialBias(layer, _pad_widened(block))
         if isinstance(block, FusedBlock):
             block.fast = fits(block)
-            if block.conv1.weight.is_cuda:  # as its inputs will be
+            if block.conv1.weight.is_cuda:  # the layout of its inputs
                 block.to(memory_format=torch.channels_last)
     return model
 
 
 def _prepared(block: ResidualBlock) -> nn.Module:
-    """Return the block that takes its place: its norms can be folded where that is right."""
+    """Return the block to use instead, in which mmcv may fold every batch norm it finds."""
     name = block.widened_layers[0] if block.spatial_bias_at else None
     norm = getattr(block, name) if name else None
-    if name and block.fusion == 'add':  # the norm comes after the sum: hidden from mmcv's folding
+    if name and block.fusion == 'add':  # the norm follows the sum: hide it from mmcv
         setattr(block, name, nn.Sequential(norm))
     elif type(block)._forward in (BasicBlock._forward, Bottleneck._forward) and (
         norm is None or (isinstance(norm, _BatchNorm) and norm.track_running_stats)
@@ -85,9 +91,9 @@ def _prepared(block: ResidualBlock) -> nn.Module:
 
 
 def _pad_widened(block: FusedBlock | ResidualBlock) -> int:
-    """Round up the inputs of the convolution that reads the maps, where that pays.
+    """Round up the input channels of the convolution that reads the maps, if that is faster.
 
-    Returns how many zeros that convolution expects behind the maps.
+    Returns the number of zero channels that this convolution expects after the maps.
     """
     conv = getattr(block, block.widened_layers[1])
     reduction = block.spatial_bias.reduction.conv
@@ -107,21 +113,21 @@ def _pad_widened(block: FusedBlock | ResidualBlock) -> int:
 
 
 def _width(weight: Tensor, channels: int, num_maps: int) -> int:
-    """Inputs of conv3 in all; a CPU computes 68 faster than 67 or 80."""
+    """Return the padded number of input channels; on a CPU, 68 is faster than 67 or 80."""
     if weight.is_cuda:
         return padded_width(channels, num_maps)
     return -(-(channels + num_maps) // 4) * 4
 
 
 class FusedSpatialBias(nn.Module):
-    """What :class:`mmsb.models.SpatialBias` computes at inference, in shapes that suit kernels.
+    """:class:`mmsb.models.SpatialBias` for inference, with tensor shapes that run faster.
 
-    A convolution to a handful of channels costs more than one to 16, and the 1-D convolution more
-    than a matrix product of its taps side by side. Where kernels of ours work, they do it all.
+    A convolution to a few channels is slower than one to 16, and the 1-D convolution is slower than
+    one matrix product over its concatenated taps. If our kernels work, they do it all.
 
     Args:
-        layer: In eval mode, the norm of its 1x1 convolution folded.
-        padding: Channels of zeros to append to the maps.
+        layer: A layer in eval mode; the norm of its 1x1 convolution should be folded.
+        padding: Zero channels to append to the maps. Defaults to 0.
     """
 
     def __init__(self, layer: SpatialBias, padding: int = 0):
@@ -142,36 +148,36 @@ class FusedSpatialBias(nn.Module):
         if layer.mixing is not None:
             self.mixing = nn.Parameter(layer.mixing.weight.transpose(1, 2).flatten(1))
             shift = shift + scale * layer.mixing.bias
-        # zeros make the further maps zero, whatever was mixed
+        # zero factors and summands make the appended maps zero
         self.register_buffer('scale', F.pad(scale.detach(), (0, 0, 0, padding)))
         self.register_buffer('shift', F.pad(shift.detach(), (0, 0, 0, padding)))
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
-        """As :meth:`mmsb.models.SpatialBias.forward`, with the padding's zeros after the maps."""
+        """Compute the maps as ``SpatialBias.forward`` does, followed by the zero channels."""
         maps = self.pool(self.reduction(x), self.size).flatten(2)
         taps = [maps[:, tap : tap + self.num_maps] for tap in range(self.taps)]
         maps = taps[0] if self.mixing is None else F.linear(torch.cat(taps, dim=2), self.mixing)
         maps = torch.addcmul(self.shift, maps, self.scale).unflatten(2, (self.size, self.size))
-        # few channels are upsampled faster so, and concatenated faster to what is so too
+        # channels last is faster for upsampling few channels and for the concatenation
         maps = maps.contiguous(memory_format=torch.channels_last)
         maps = F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False)
-        return maps.type_as(x)  # under autocast; in a trace as x's type is then, not now
+        return maps.type_as(x)  # for autocast; a trace then follows the dtype of x at run time
 
     def concatenate(self, y: Tensor, x: Tensor) -> Tensor:
-        """ReLU of features and maps.
+        """Concatenate features and maps and apply ReLU.
 
         Args:
             y: Features before their ReLU, (B, C, H, W), which may be overwritten.
-            x: What the maps are made of, as in :meth:`forward`.
+            x: The input from which the maps are computed, as in :meth:`forward`.
 
         Returns:
             (B, C + num_channels + padding, H, W).
         """
-        # ReLU first: a compiler fuses it into what makes the two
+        # ReLU before concatenating: a compiler fuses it into the preceding operations
         return torch.cat([F.relu_(y), F.relu_(self(x, y.shape[2:]))], dim=1)
 
     def concatenate_in_kernels(self, y: Tensor, bias: Tensor, x: Tensor, kernels: ModuleType):
-        """As :meth:`concatenate`, of features to which a bias is still to be added."""
+        """Do the same as :meth:`concatenate` in our kernels, after adding ``bias`` to ``y``."""
         conv = self.reduction.conv
         return kernels.concatenate(
             y, bias, x, conv.weight, conv.bias, self.mixing, self.scale, self.shift,
@@ -180,7 +186,7 @@ class FusedSpatialBias(nn.Module):
 
 
 def _affine(norm: nn.BatchNorm2d | None, ones: Tensor) -> tuple[Tensor, Tensor]:
-    """Factor and summand, each (channels, 1), of a batch norm at inference; of none, 1 and 0."""
+    """Return a batch norm's scale and shift at inference, each (channels, 1); None gives 1, 0."""
     if norm is None:
         return ones[:, None], torch.zeros_like(ones)[:, None]
     scale = (norm.running_var + norm.eps).rsqrt() * norm.weight

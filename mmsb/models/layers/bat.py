@@ -14,29 +14,29 @@ from .checks import check_divides
 
 @register_model
 class BATBlock(BaseModule):
-    """Non-local block by grouped bilinear attentional transforms (Table 9).
+    """Non-local block built from grouped bilinear attentional transforms (Table 9).
 
-    With C' = C // reduction and s = ``size``: 1x1 C to C'; the transform Y = P X Q; 1x1 C' to
-    C'; 1x1 C' to C; dropout of whole channels; plus the input. Each 1x1 has a bias, a norm
-    and a ReLU. P and Q are attention between s x s regions, predicted from the largest values
-    of each row and column; the rows of P and the columns of Q sum to 1. One P and Q serve
-    C' / groups contiguous channels.
+    With C' = C // reduction and s = ``size``, the layers are: 1x1 convolution from C to C'; the
+    transform Y = P X Q; 1x1 from C' to C'; 1x1 from C' to C; dropout of whole channels; addition
+    of the input. Each 1x1 has a bias, a norm and a ReLU. P and Q are attention between s x s
+    regions, predicted from the maximum of each row and column; the rows of P and the columns of
+    Q sum to 1. Each pair of P and Q applies to C' / groups contiguous channels.
 
-    **Any map.** The authors' P is the Kronecker product of an s x s matrix with the t x t
-    identity, t = H / s (Q likewise with W): pixels at the same place of their regions are
-    mixed. That needs a square map of a multiple of s, as at 224 x 224. Here H and W are apart,
-    t is rounded up, the product is cropped to H x H, and its rows are made to sum to 1 again.
-    Where s divides H and W nothing is cropped and the authors' own operations remain.
+    **Maps of any size.** The authors' P is the Kronecker product of an s x s matrix with the t x t
+    identity, t = H / s (Q likewise with W), which mixes pixels at the same place in their regions.
+    It needs a square map whose side is a multiple of s, as at 224 x 224. Here H and W may differ,
+    t is rounded up, the product is cropped to H x H, and its rows are normalised to sum to 1 again.
+    If s divides H and W, nothing is cropped and the result is the authors'.
 
     Args:
         in_channels (int): Channels C of the input and output.
-        reduction (int): C' = C // reduction. Defaults to 2.
-        size (int): Regions s a side. Defaults to 7.
-        groups (int): Different pairs of P and Q. Defaults to 4.
-        dropout (float): Dropout rate of the block's channels. Defaults to 0.2.
-        norm_cfg (dict): Norms. Defaults to ``dict(type='BN')``.
-        init_cfg (dict or list, optional): Initialization config. Defaults to None: Kaiming
-            (fan out) convolutions, unit norms.
+        reduction (int): Channel reduction inside the block, C' = C // reduction. Defaults to 2.
+        size (int): Regions s per side of the map. Defaults to 7.
+        groups (int): Number of pairs of P and Q; must divide C'. Defaults to 4.
+        dropout (float): Dropout rate for whole output channels. Defaults to 0.2.
+        norm_cfg (dict): Config of the norm layers. Defaults to ``dict(type='BN')``.
+        init_cfg (dict or list, optional): mmengine initialization config. Defaults to None: Kaiming
+            (fan out) for convolutions, weight 1 for norms.
 
     Raises:
         UserError: ``groups`` does not divide C'.
@@ -65,7 +65,7 @@ class BATBlock(BaseModule):
         self.size = size
         self.groups = groups
 
-        def conv(in_channels, out_channels):  # no ConvModule: it warns of a bias before a norm
+        def conv(in_channels, out_channels):  # not ConvModule, which warns about bias and norm
             return nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1),
                 build_norm_layer(norm_cfg, out_channels)[1],
@@ -81,12 +81,12 @@ class BATBlock(BaseModule):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to the same shape; any H, W and B."""
+        """Map (B, in_channels, H, W) to the same shape; any H, W and B."""
         y = self.transformed(self._transform(self.reduce(x)))
         return x + self.dropout(self.expand(y))
 
     def _transform(self, x: Tensor) -> Tensor:
-        """P X Q, (B, C', H, W) to the same shape."""
+        """Compute P X Q from X, (B, C', H, W); the shape stays."""
         a = self.compress(x)
         p = self.to_p(F.adaptive_max_pool2d(a, (self.size, 1)))
         q = self.to_q(F.adaptive_max_pool2d(a, (1, self.size)))
@@ -96,7 +96,7 @@ class BATBlock(BaseModule):
         return torch.einsum('bkcij,bkjw->bkciw', x, q).flatten(1, 2)
 
     def _spread(self, logits: Tensor, length: int, dim: int) -> Tensor:
-        """(B, s s groups, 1, 1) to (B, groups, length, length) that sums to 1 along dim."""
+        """Expand (B, s * s * groups, 1, 1) to (B, groups, length, length); sums to 1 along dim."""
         s = self.size
         regions = logits.flatten(1).unflatten(1, (self.groups, s, s)).sigmoid()
         if length % s == 0:
@@ -109,5 +109,5 @@ class BATBlock(BaseModule):
 
 
 def _normalized(weights: Tensor, dim: int) -> Tensor:
-    # where every sigmoid underflows to 0, so does the average: 0 / 0 would be NaN
+    # if every sigmoid underflows to 0, so does their sum, and 0 / 0 would be NaN
     return weights / weights.sum(dim, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)

@@ -11,24 +11,24 @@ from mmsb.registry import register_model
 
 @register_model
 class GatherExcite(BaseModule):
-    """Channel attention by a depthwise convolution as large as the map (Table 8).
+    """Channel attention from a depthwise convolution as large as the map (Table 8).
 
-    ``x * sigmoid(norm(gather(x)))``; the paper's row has the global extent, so the kernel is
-    the whole map at 224 x 224: 56, 28, 14 and 7 in stages 1 to 4, an entry of ``plugins``
-    each.
+    Computes ``x * sigmoid(norm(gather(x)))``. Table 8 uses the global extent: the kernel covers
+    the whole map of a 224 x 224 image, that is 56, 28, 14 and 7 pixels in stages 1 to 4, with one
+    entry in ``plugins`` per stage.
 
-    **Any map.** A map of another size is averaged (or, where smaller, repeated) to
-    ``extent`` x ``extent`` before; a map of that size is left alone, so the 224 network is the
-    paper's.
+    **Maps of any size.** A map of another size is first averaged (or, if smaller, repeated) to
+    ``extent`` x ``extent``. At 224 x 224 this step does nothing, so the network is the paper's.
 
-    The norm sees one value a channel and image: training needs 2 images on the device, or a
-    norm in eval mode, else torch raises its ValueError.
+    The norm sees one value per channel and image, so training needs at least 2 images per device
+    or a norm in eval mode; otherwise PyTorch raises a ValueError.
 
     Args:
         in_channels (int): Channels of the input and output.
-        extent (int): Side of the kernel in pixels.
-        norm_cfg (dict): The norm. Defaults to ``dict(type='BN')``.
-        init_cfg (dict or list, optional): Initialization config. Defaults to None, torch's.
+        extent (int): Side of the kernel in pixels; the map's side for the global extent.
+        norm_cfg (dict): Config of the norm layer. Defaults to ``dict(type='BN')``.
+        init_cfg (dict or list, optional): mmengine initialization config. Defaults to None,
+            PyTorch's default initialization.
     """
 
     _abbr_ = 'gather_excite'
@@ -46,7 +46,7 @@ class GatherExcite(BaseModule):
         self.norm = build_norm_layer(norm_cfg, in_channels)[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to the same shape; any H, W and B."""
+        """Map (B, in_channels, H, W) to the same shape; any H, W and B."""
         grid = x
         if x.shape[2:] != (self.extent, self.extent):
             grid = F.adaptive_avg_pool2d(x, self.extent)

@@ -1,4 +1,4 @@
-"""The non-local block and its reduced form (arXiv 1711.07971; compared in Tables 9 and 10)."""
+"""Non-local block and its reduced form (arXiv 1711.07971; compared in Tables 9 and 10)."""
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -13,24 +13,24 @@ from mmsb.registry import register_model
 class NonLocalBlock(BaseModule):
     """Non-local block, embedded Gaussian (Table 9), or Reduced NL on a grid (Table 10).
 
-    ``x + norm(z(softmax(theta(x)^T phi(x) / sqrt(C / 2)) g(x)))``. The identity until trained:
-    the norm's weight starts at zero. mmcv's ``NonLocal2d`` with ``norm_cfg`` is this function
-    without z's bias; the paper's printed parameters count that bias.
+    Computes ``x + norm(z(softmax(theta(x)^T phi(x) / sqrt(C / 2)) g(x)))``. The norm's weight
+    starts at zero, so the untrained block is the identity. mmcv's ``NonLocal2d`` with ``norm_cfg``
+    computes the same without a bias in z; the paper's parameter counts include that bias.
 
     **Cost.** The attention is an (H W) x (H W) matrix: 2 (H W)^2 C / 2 multiplications, and
-    B (H W)^2 numbers held for the backward pass. A 28 x 28 map makes 0.6 million of them an
-    image; stage 2 of an 800 x 1333 image (100 x 167) 279 million, 1.1 GB in float32. With
-    ``size`` it is size^2 x size^2, whatever the map.
+    B (H W)^2 numbers stored for the backward pass. That is 0.6 million numbers per image for a
+    28 x 28 map, but 279 million (1.1 GB in float32) for stage 2 of an 800 x 1333 image
+    (100 x 167). With ``size`` the matrix is size^2 x size^2 for every map.
 
     Args:
         in_channels (int): Channels C of the input and output.
         reduction (int): The embeddings have C // reduction channels. Defaults to 2.
-        size (int, optional): Side of the grid that the map is averaged to before and
-            upsampled from after, in cells; the paper's Reduced NL is 10. Defaults to None:
+        size (int, optional): Side in cells of a grid: the map is averaged to it before the
+            attention and upsampled after it. The paper's Reduced NL uses 10. Defaults to None:
             every pixel attends to every pixel.
-        norm_cfg (dict): The norm after z. Defaults to ``dict(type='BN')``.
-        init_cfg (dict or list, optional): Initialization config. Defaults to None: Kaiming
-            (fan out) convolutions, norm at zero.
+        norm_cfg (dict): Config of the norm after z. Defaults to ``dict(type='BN')``.
+        init_cfg (dict or list, optional): mmengine initialization config. Defaults to None: Kaiming
+            (fan out) for convolutions, norm weight 0.
     """
 
     _abbr_ = 'non_local'
@@ -43,7 +43,7 @@ class NonLocalBlock(BaseModule):
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         init_cfg: dict | list | None = None,
     ):
-        if init_cfg is None:  # again after a backbone's own, which would undo the zero
+        if init_cfg is None:  # reapplied after the backbone's init, which sets norms to 1
             init_cfg = [
                 dict(type='Kaiming', layer='Conv2d'),
                 dict(type='Constant', val=0, layer=['_BatchNorm', 'GroupNorm']),
@@ -60,10 +60,10 @@ class NonLocalBlock(BaseModule):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to the same shape; any H, W and B."""
+        """Map (B, in_channels, H, W) to the same shape; any H, W and B."""
         grid = x if self.pool is None else self.pool(x)
         theta, phi, g = (embed(grid).flatten(2) for embed in (self.theta, self.phi, self.g))
-        # (B, keys, queries); theta is scaled, not the larger attention
+        # (B, keys, queries); scaling theta is cheaper than scaling the attention
         attention = (phi.transpose(1, 2) @ (theta * self.scale)).softmax(dim=1)
         y = self.norm(self.z((g @ attention).unflatten(2, grid.shape[2:])))
         if self.pool is not None:

@@ -13,26 +13,29 @@ from .checks import check_divides
 
 @register_model
 class SelectiveKernel(BaseModule):
-    """A convolution that chooses, by channel, between kernels of several reaches (Table 8).
+    """Convolution that weights, per channel, paths with different dilations (Table 8).
 
-    Path m is a grouped 3x3 of dilation m, with norm and ReLU. From the mean of the paths' sum,
-    a 1x1 with norm and ReLU and one 1x1 (with bias) a path make weights, a softmax across the
-    paths; the result is the paths' weighted sum. It is never negative.
+    Path m is a grouped 3x3 convolution with dilation m, norm and ReLU. The sum of the paths is
+    averaged over the map; a 1x1 with norm and ReLU and one 1x1 (with bias) per path turn it into
+    weights, with a softmax across the paths. The output is the weighted sum of the paths and is
+    never negative.
 
-    The norm in between sees one value a channel and image: training needs 2 images on the
-    device, or a norm in eval mode, else torch raises its ValueError.
+    The norm after the averaging sees one value per channel and image, so training needs at least
+    2 images per device or a norm in eval mode; otherwise PyTorch raises a ValueError.
 
     Args:
         in_channels (int): Channels of the input and output.
         stride (int): Stride of the paths. Defaults to 1.
-        dilation (int): Dilation of the first path; path m has m times as much. Defaults to 1.
-        groups (int): Groups of the paths' convolutions. Defaults to 32.
-        num_paths (int): Paths. Defaults to 2.
-        ratio (int): The 1x1 in between has max(in_channels // ratio, 32) channels. Defaults to
-            16.
-        conv_cfg (dict, optional): The paths' convolutions. Defaults to None, Conv2d.
-        norm_cfg (dict): Norms. Defaults to ``dict(type='BN')``.
-        init_cfg (dict or list, optional): Initialization config. Defaults to None, ConvModule's.
+        dilation (int): Dilation of the first path; path m has m times this. Defaults to 1.
+        groups (int): Groups of the paths' convolutions; must divide ``in_channels``. Defaults to
+            32.
+        num_paths (int): Number of paths. Defaults to 2.
+        ratio (int): Reduction before the softmax: the first 1x1 has
+            max(in_channels // ratio, 32) output channels. Defaults to 16.
+        conv_cfg (dict, optional): Config of the paths' convolutions. Defaults to None, Conv2d.
+        norm_cfg (dict): Config of the norm layers. Defaults to ``dict(type='BN')``.
+        init_cfg (dict or list, optional): mmengine initialization config. Defaults to None, the
+            initialization of mmcv's ``ConvModule``.
 
     Raises:
         UserError: ``groups`` does not divide ``in_channels``.
@@ -74,7 +77,7 @@ class SelectiveKernel(BaseModule):
         self.select = nn.ModuleList(nn.Conv2d(hidden, in_channels, 1) for _ in range(num_paths))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, in_channels, H / stride, W / stride); any H, W, B."""
+        """Map (B, in_channels, H, W) to (B, in_channels, H / stride, W / stride); any H, W, B."""
         paths = [path(x) for path in self.paths]
         z = self.reduce(self.pool(sum(paths[1:], paths[0])))
         weights = torch.stack([select(z) for select in self.select]).softmax(dim=0)

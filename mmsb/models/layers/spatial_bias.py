@@ -1,4 +1,4 @@
-"""Spatial bias: global knowledge as a few extra channels (arXiv 2302.12505, section 3)."""
+"""Spatial bias: global context as a few extra channels (arXiv 2302.12505, section 3)."""
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -13,34 +13,34 @@ POOLING = dict(avg=F.adaptive_avg_pool2d, max=F.adaptive_max_pool2d)
 
 @register_model
 class SpatialBias(BaseModule):
-    """Spatial bias maps of a feature map (paper, section 3, Fig. 3).
+    """Layer that computes spatial bias maps from a feature map (paper, section 3, Fig. 3).
 
-    A 1x1 convolution with normalisation and ReLU reduces the channels, average pooling
-    brings any map to a ``size`` x ``size`` grid, and one 1-D convolution, for which the
-    grid's cells are the channels, lets every cell know every other. The result is
-    upsampled and meant to be concatenated to a convolution's output.
+    A 1x1 convolution with norm and ReLU reduces the channels, and average pooling brings any
+    map to a ``size`` x ``size`` grid. A 1-D convolution then takes the grid's cells as its
+    channels, so that every output cell depends on the whole grid. The result is upsampled, to
+    be concatenated to a convolution's output.
 
-    The paper leaves open: the normalisation and ReLU before pooling (confirmed by its
-    printed parameter counts) and the reduced width ``num_channels + kernel_size - 1``, so
-    that the unpadded 1-D convolution leaves ``num_channels`` maps.
+    The paper does not specify the norm and ReLU before pooling (its parameter counts confirm
+    them) or the reduced width. Here that is ``num_channels + kernel_size - 1``, so that the
+    unpadded 1-D convolution outputs ``num_channels`` maps.
 
     Args:
         in_channels (int): Channels of the input.
-        num_channels (int): Spatial bias maps made, b in the paper's "bias-b" (Tables 4
+        num_channels (int): Number of spatial bias maps, b in the paper's "bias-b" (Tables 4
             and 7). Defaults to 3.
-        size (int): Side of the pooled grid in cells (Table 3): 10 on ImageNet, 6 on
-            CIFAR. The map may be smaller than the grid. Defaults to 10.
+        size (int): Side of the pooled grid in cells (Table 3). The paper uses 10 on ImageNet and
+            6 on CIFAR. The map may be smaller than the grid. Defaults to 10.
         kernel_size (int): Width N of the 1-D convolution along the reduced channels.
             Defaults to 3.
         stride (int): Stride of the 1x1 convolution. Defaults to 1.
-        pooling (str): 'avg' or 'max', how the map comes to the grid (Table 5). Defaults to
+        pooling (str): How the map is pooled to the grid, 'avg' or 'max' (Table 5). Defaults to
             'avg'.
-        mixing (bool): Whether there is the 1-D convolution. Without it (Table 5, "pool only")
-            the 1x1 convolution makes the num_channels maps itself. Defaults to True.
+        mixing (bool): Whether to apply the 1-D convolution. If False (Table 5, "pool only"), the
+            1x1 convolution outputs the num_channels maps directly. Defaults to True.
         conv_cfg (dict, optional): Config of the 1x1 convolution. Defaults to None, Conv2d.
-        norm_cfg (dict): Config of its normalisation. Defaults to ``dict(type='BN')``.
-        init_cfg (dict, optional): Initialization config. Defaults to None: Kaiming
-            (fan out) for the 1x1 convolution, torch's own default for the 1-D one.
+        norm_cfg (dict): Config of the norm after it. Defaults to ``dict(type='BN')``.
+        init_cfg (dict, optional): mmengine initialization config. Defaults to None: Kaiming
+            (fan out) for the 1x1 convolution, PyTorch's default for the 1-D one.
 
     Example:
         >>> import torch
@@ -76,20 +76,20 @@ class SpatialBias(BaseModule):
             norm_cfg=norm_cfg,
         )
         self.mixing = nn.Conv1d(size * size, size * size, kernel_size) if mixing else None
-        # of the maps on the grid, once a block for inference has split its norm
+        # set by fusion: the maps' part of the block's widened norm, applied on the grid
         self.norm: nn.Module | None = None
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
-        """Makes the maps.
+        """Compute the maps.
 
         Args:
             x: Features, (B, in_channels, H, W); any H, W and B, also 1.
-            out_size: Height and width of the maps in pixels, those of the features that
-                they are concatenated to.
+            out_size: Height and width in pixels of the features that the maps will be
+                concatenated to.
 
         Returns:
-            Spatial bias maps, (B, num_channels, *out_size), not normalised unless the norm has been
-            split (:func:`mmsb.models.fuse_spatial_bias`).
+            Spatial bias maps, (B, num_channels, *out_size). They are not normalised, except in a
+            model fused by :func:`mmsb.models.fuse_spatial_bias`.
         """
         maps = self.pool(self.reduction(x), self.size)
         if self.mixing is not None:

@@ -11,14 +11,15 @@ from mmsb.registry import register_model
 class SqueezeExcitation(BaseModule):
     """Channel attention from the channels' means: Linear, ReLU, Linear, sigmoid (Table 8).
 
-    mmdet's and mmseg's ``SELayer`` compute the same, but are no plugins (their argument is
-    ``channels``) and importing them imports a toolbox.
+    mmdet's and mmseg's ``SELayer`` compute the same. They do not work as plugins (their argument is
+    named ``channels``), and importing them imports a toolbox.
 
     Args:
         in_channels (int): Channels of the input and output.
-        ratio (int): The hidden layer has in_channels // ratio channels, at least 1. Defaults
-            to 16.
-        init_cfg (dict or list, optional): Initialization config. Defaults to None, torch's.
+        ratio (int): Channel reduction: the hidden layer has max(in_channels // ratio, 1) channels.
+            Defaults to 16.
+        init_cfg (dict or list, optional): mmengine initialization config. Defaults to None,
+            PyTorch's default initialization.
     """
 
     _abbr_ = 'se'
@@ -32,6 +33,6 @@ class SqueezeExcitation(BaseModule):
         self.fc2 = nn.Linear(hidden, in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to the same shape; any H, W and B."""
+        """Map (B, in_channels, H, W) to the same shape; any H, W and B."""
         gate = self.fc2(self.relu(self.fc1(self.pool(x).flatten(1)))).sigmoid()
         return x * gate[:, :, None, None]

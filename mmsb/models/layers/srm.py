@@ -13,17 +13,18 @@ from mmsb.registry import register_model
 class StyleRecalibration(BaseModule):
     """Channel attention from each channel's own mean and standard deviation (Table 8).
 
-    ``x * sigmoid(norm(w1 mean + w2 std))``, std = sqrt(unbiased variance + eps), w a pair a
-    channel. A 1 x 1 map has no unbiased variance; its variance is taken as 0.
+    Computes ``x * sigmoid(norm(w1 mean + w2 std))`` with std = sqrt(unbiased variance + eps) and
+    one pair (w1, w2) per channel. The variance of a 1 x 1 map is taken as 0.
 
-    The norm sees one value a channel and image: training needs 2 images on the device, or a
-    norm in eval mode, else torch raises its ValueError.
+    The norm sees one value per channel and image, so training needs at least 2 images per device
+    or a norm in eval mode; otherwise PyTorch raises a ValueError.
 
     Args:
         in_channels (int): Channels of the input and output.
-        eps (float): Added to the variance. Defaults to 1e-5.
-        norm_cfg (dict): The norm. Defaults to ``dict(type='BN')``.
-        init_cfg (dict or list, optional): Initialization config. Defaults to None: w at zero.
+        eps (float): Added to the variance for stability. Defaults to 1e-5.
+        norm_cfg (dict): Config of the norm layer. Defaults to ``dict(type='BN')``.
+        init_cfg (dict or list, optional): mmengine initialization config. Defaults to None: w
+            starts at zero.
     """
 
     _abbr_ = 'srm'
@@ -41,7 +42,7 @@ class StyleRecalibration(BaseModule):
         self.norm = build_norm_layer(norm_cfg, in_channels)[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to the same shape; any H, W and B."""
+        """Map (B, in_channels, H, W) to the same shape; any H, W and B."""
         pixels = x.flatten(2)
         variance = pixels.var(2, correction=int(pixels.shape[2] > 1))
         style = torch.stack([pixels.mean(2), (variance + self.eps).sqrt()], dim=2)

@@ -1,4 +1,4 @@
-"""The norm that spatial bias widens: over a convolution's features and the maps beside them."""
+"""Norm over a convolution's features and the spatial bias maps concatenated to them."""
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,8 @@ def widened_norm(norm: nn.Module, features: Tensor, maps: Tensor, features_held:
         norm: The norm; its first channels belong to the features, its last ones to the maps.
         features: (B, C, H, W).
         maps: Spatial bias, (B, b, H, W).
-        features_held: In training, normalise the features by the running statistics and only the
-            maps by the batch's: for pretrained weights to which spatial bias is new.
+        features_held: If True, training normalises the features by the running statistics and only
+            the maps by the batch's. Use it when spatial bias is new to frozen pretrained weights.
 
     Returns:
         (B, C + b, H, W).
@@ -35,12 +35,12 @@ def _hold_features(norm: nn.Module, features: Tensor, maps: Tensor) -> Tensor:
     first = {name: tensor[:channels] for name, tensor in tensors.items()}
     last = {name: tensor[channels:] for name, tensor in tensors.items()}
     features = F.batch_norm(features, **first, eps=norm.eps)
-    # the module itself, in training mode: its momentum, and what SyncBN synchronises
+    # call the module, so that its momentum and SyncBN's synchronisation apply
     return torch.cat([features, functional_call(norm, last, (maps,))], dim=1)
 
 
 def _normalise_by_parts(norm: nn.BatchNorm2d, features: Tensor, maps: Tensor) -> Tensor:
-    """Normalise both apart: batch norm is faster over a round number of channels."""
+    """Normalise both separately: batch norm is faster on a round number of channels."""
     if not (norm.affine and norm.track_running_stats) or norm.momentum is None:
         return norm(torch.cat([features, maps], dim=1))
     channels = features.shape[1]
@@ -54,7 +54,7 @@ def _normalise_by_parts(norm: nn.BatchNorm2d, features: Tensor, maps: Tensor) ->
 
 
 def split_norm(norm: _BatchNorm, num_maps: int) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d]:
-    """Return the features' and the maps' part of a widened batch norm, for inference."""
+    """Split a widened batch norm into the features' part and the maps' part, for inference."""
     return _part(norm, slice(-num_maps)), _part(norm, slice(-num_maps, None))
 
 

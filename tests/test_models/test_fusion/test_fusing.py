@@ -107,6 +107,8 @@ def test_refuses_training_mode():
     assert_one_line(lambda: fuse_spatial_bias(model), 'call model.eval() first')
     model.eval().layer1.train()
     assert_one_line(lambda: fuse_spatial_bias(model), 'call model.eval() first')
+    model = SBResNet(18, base_channels=4, norm_cfg=dict(type='BN', track_running_stats=False))
+    assert_one_line(lambda: fuse_spatial_bias(model.eval()), 'without running statistics')
 
 
 @pytest.mark.parametrize('momentum', [0.1, None])

@@ -1,1 +1,1 @@
-"""More to draw than `things`, for the data sets whose classes are not COCO's."""
+"""Further figures besides `things`, for datasets with other classes than COCO."""

@@ -1,4 +1,4 @@
-"""Fruit, vegetables and other food, a function each; as in `things`."""
+"""Fruit, vegetables and other food, one function each, as in `things`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in a house, a function each; as in `things`."""
+"""Furniture and household things, one function each, as in `things`."""
 
 from __future__ import annotations
 

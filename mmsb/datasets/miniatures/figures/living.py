@@ -1,4 +1,4 @@
-"""Animals, plants and people, a function each; as in `things`."""
+"""Animals, plants and people, one function each, as in `things`."""
 
 from __future__ import annotations
 

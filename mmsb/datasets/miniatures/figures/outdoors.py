@@ -1,4 +1,4 @@
-"""Vehicles and buildings, a function each; as in `things`."""
+"""Vehicles and buildings, one function each, as in `things`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outlines and colours that figures share."""
+"""Outlines and colours that several figures use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GLASS, PANE = (176, 200, 206), (110, 150, 180)
 
 
 def smooth(points, rounds: int = 3) -> np.ndarray:
-    """The line with its corners cut, as often as `rounds` says; its ends stay."""
+    """Smooth a line by cutting its corners `rounds` times; its ends stay."""
     points = np.asarray(points, float)
     for _ in range(rounds):
         here, after = points[:-1], points[1:]
@@ -21,19 +21,19 @@ def smooth(points, rounds: int = 3) -> np.ndarray:
 
 
 def turned(*profile, rounds: int = 3) -> np.ndarray:
-    """The outline of a body turned on a lathe, of (radius, y) from its top to its bottom."""
+    """Return the outline of a solid of revolution from its profile (radius, y), top to bottom."""
     right = smooth(profile, rounds)
     return np.concatenate([right, right[::-1] * (-1, 1)])
 
 
 def rotated(points, degrees: float, x: float = 0, y: float = 0) -> np.ndarray:
-    """The points turned around the origin and moved to (x, y)."""
+    """Rotate points around the origin and move them to (x, y)."""
     c, s = polar(1, degrees)
     return np.asarray(points, float) @ np.array([(c, s), (-s, c)]) + (x, y)
 
 
 def leaf(x, y, length, degrees, colour, wide=0.35) -> Part:
-    """A leaf that grows from (x, y)."""
+    """Return a leaf that grows from (x, y)."""
     edge = smooth([(0, 0), (0.35, wide), (0.75, wide * 0.8), (1, 0)])
     shape = np.concatenate([edge, edge[::-1] * (1, -1)]) * length
     return fill(rotated(shape, degrees, x, y), colour)
@@ -44,5 +44,5 @@ def wheel(x, y, radius=0.2) -> list[Part]:
 
 
 def paint(rng, *others):
-    """A colour of which most man-made things are."""
+    """Pick a colour that is common for man-made things."""
     return vary(rng, pick(rng, [*VIVID, *others]))
