@@ -19,6 +19,7 @@ SMALL = dict(depth=50, base_channels=16, spatial_bias=dict(size=4))
 @pytest.fixture
 def kernels_everywhere(monkeypatch):
     monkeypatch.setattr(dispatch, 'DEVICES', ('cuda', 'cpu'))
+    monkeypatch.setattr(dispatch, 'LEAST_ELEMENTS', 0)
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
 
 
@@ -91,6 +92,21 @@ def test_blocks_that_are_not_bottlenecks_run_in_operators(kernels_everywhere, mo
     with torch.no_grad():
         for model in (SBResNet(18, base_channels=8), SBSKNet(groups=2, base_channels=16)):
             model.eval()(image)
+
+
+def test_small_features_without_spatial_bias_run_in_operators(kernels_everywhere, monkeypatch):
+    plain = dict(spatial_bias=None)
+    assert bottleneck(X, **plain) is not None
+    monkeypatch.setattr(dispatch, 'LEAST_ELEMENTS', X.numel() + 1)
+    assert bottleneck(X, **plain) is None
+    assert bottleneck(X) is not None
+    x = X.to(DEVICE)
+    norm = nn.BatchNorm2d(128).to(DEVICE)
+    assert dispatch.norm_relu(x, norm, nn.ReLU()) is None
+    monkeypatch.setattr(dispatch, 'LEAST_ELEMENTS', X.numel())
+    torch.testing.assert_close(
+        dispatch.norm_relu(x, norm, nn.ReLU()), norm(x).relu(), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_hooks_are_called(kernels_everywhere):
@@ -243,6 +259,7 @@ def test_memory_kept_for_the_backward_pass(kernels_everywhere):
             x = torch.zeros(128, 3, 224, 224)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(dispatch, 'DEVICES', ('meta',))
+            patch.setattr(dispatch, 'LEAST_ELEMENTS', 0)
             patch.setattr(dispatch, '_kernels', lambda _: training)
             patch.setattr(training, 'launch', lambda *args, **kwargs: None)
             with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
