@@ -305,7 +305,7 @@ class _Side:
         self.graph = graph
 
     def _replayed(self) -> None:
-        """Run what a graph records of a step; gradients start empty, as after an optimizer's step."""
+        """Run what a graph records of a step; gradients start empty, as after a step."""
         if self.setting.mode == 'inference':
             return self._predict()
         self.work.model.zero_grad()
