@@ -19,6 +19,7 @@ from mmsb.engine.config import check_data_paths, read_model_config
 from mmsb.studies.paper.networks import paper_networks
 from mmsb.studies.paper.printed import R50, SB_R50
 from mmsb.toolboxes import toolbox_of
+from mmsb.toolboxes.mmdet import MMDet
 from mmsb.utils.errors import UserError
 
 # The networks of the paper's Tables 8 and 9, and what they are called.
@@ -165,14 +166,13 @@ class Pyramid(nn.Module):
 
 def _stock_resnet(**options) -> nn.Module:
     try:
-        from mmdet.models.backbones import ResNet
+        return MMDet().resnet(**options)
     except Exception as error:  # not installed, or beside versions that it does not know
         reason = str(error).strip().partition('\n')[0]
         raise UserError(
             f"'{STOCK}' is mmdet's ResNet-50, but mmdet does not import ({reason}): "
             'install it or name other networks, as in ResNet-50 SB --preset headline'
         ) from error
-    return ResNet(50, **options)
 
 
 def _detection(name: str) -> Workload:

@@ -37,6 +37,12 @@ class MMDet(Toolbox):
     )
     evaluates_exports = False
 
+    def resnet(self, **options) -> nn.Module:
+        """Build the toolbox's own ResNet-50, for comparisons."""
+        from mmdet.models.backbones import ResNet
+
+        return ResNet(50, **options)
+
     def draw_predictions(self, cfg: Config, folder: str | None) -> None:
         super().draw_predictions(cfg, folder)
         if folder:
