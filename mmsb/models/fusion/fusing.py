@@ -40,8 +40,8 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
         The same model.
 
     Raises:
-        UserError: The model, or a batch norm in it, is in training mode or has no running
-        statistics.
+        UserError: The model or a batch norm in it is in training mode, or a batch norm has no
+            running statistics.
 
     Example:
         >>> from mmsb.models import SBResNet, fuse_spatial_bias
