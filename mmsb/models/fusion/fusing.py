@@ -84,7 +84,7 @@ def _prepared(block: ResidualBlock) -> nn.Module:
     if name and block.fusion == 'add':  # the norm follows the sum: hide it from mmcv
         setattr(block, name, nn.Sequential(norm))
     elif type(block)._forward in (BasicBlock._forward, Bottleneck._forward) and (
-        norm is None or (isinstance(norm, _BatchNorm) and norm.track_running_stats)
+        norm is None or isinstance(norm, _BatchNorm)
     ):
         return FusedBlock(block)
     return block

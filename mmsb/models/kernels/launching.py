@@ -60,3 +60,11 @@ def launch(
     except TypeError:  # a Triton that is called otherwise: nothing was launched
         _keeps = False
         kernel[grid](*args, num_warps=num_warps, **constants)
+
+
+def power(number: int, least: int = 1, most: int = 1 << 20) -> int:
+    """Return the power of two that holds number, within bounds.
+
+    Triton's own function takes as long as a launch.
+    """
+    return max(least, min(most, 1 << (number - 1).bit_length()))

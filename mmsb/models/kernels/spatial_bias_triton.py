@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .grid import pool_kernel
-from .launching import launch
+from .launching import launch, power
 from .reduction import reduce_kernel
 from .tables import axis
 from .widening import widen_kernel
@@ -69,18 +69,18 @@ def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
     r0 = x.new_empty(batch, reduced, height, width)
     launch(
         reduce_kernel, (-(-pixels // 64),), x, weight, r0, pixels, height * width,
-        C=channels, R=reduced, BLOCK_M=64, BLOCK_C=_block(channels, 64), BLOCK_R=_block(reduced),
-        PRECISION=precision,
+        C=channels, R=reduced, BLOCK_M=64, BLOCK_C=power(channels, 16, 64),
+        BLOCK_R=power(reduced, 16), PRECISION=precision,
     )  # fmt: skip
     rows, columns = axis(height, size, x.device), axis(width, size, x.device)
-    block_w = _block(width, 64)
+    block_w = power(width, 16, 64)
     blocks = -(-width // block_w)
     pooled = x.new_empty(blocks, batch, reduced, size * size, dtype=torch.float32)
     launch(
         pool_kernel, (batch * reduced, blocks),
         r0, bias, pooled, rows.pool, columns.pool, height, width, size,
-        R=reduced, SCALED=False, BLOCK_H=_block(height, 32), BLOCK_W=block_w,
-        BLOCK_S=_block(size), PRECISION=precision,
+        R=reduced, SCALED=False, BLOCK_H=power(height, 16, 32), BLOCK_W=block_w,
+        BLOCK_S=power(size, 16), PRECISION=precision,
     )  # fmt: skip
     return pooled[0] if blocks == 1 else pooled.sum(0)
 
@@ -101,7 +101,7 @@ def mix(pooled: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, num_maps: 
     batch, reduced, cells = pooled.shape
     maps = pooled.new_empty(batch, num_maps, cells)
     columns = batch * num_maps
-    block_n = _block(columns, 32)
+    block_n = power(columns, 16, 32)
     launch(
         _mix_kernel, (-(-cells // 16), -(-columns // block_n)),
         pooled, weight, scale, shift, maps, columns, cells,
@@ -134,7 +134,7 @@ def join(y: Tensor, bias: Tensor, maps: Tensor, size: int, extra: int) -> Tensor
     launch(
         widen_kernel, (-(-pixels // 32),), y, bias, maps, None, out, pixels, height, width, size,
         C=channels, WIDE=channels + extra, MAPS=maps.shape[1], SCALED=False,
-        BLOCK_M=32, BLOCK_C=_block(channels, 64, 1), BLOCK_E=_block(extra, least=1),
+        BLOCK_M=32, BLOCK_C=power(channels, 1, 64), BLOCK_E=power(extra),
     )  # fmt: skip
     return out
 
@@ -156,8 +156,3 @@ def concatenate(
 def _float32_precision() -> str:
     """Three tf32 products hold all but float32's last bits; not where convolutions keep those."""
     return 'tf32x3' if torch.backends.cudnn.allow_tf32 else 'ieee'
-
-
-def _block(number: int, most: int = 1 << 20, least: int = 16) -> int:
-    """The power of two that holds number, within bounds."""
-    return max(least, min(most, triton.next_power_of_2(number)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Axis(NamedTuple):
-    """What kernels need to know of one side of a map, on its device, float32.
+    """Tables for one side of a map, on its device, float32.
 
     Attributes:
         pool: (S, n), adaptive average pooling's weights.
@@ -24,14 +24,14 @@ class Axis(NamedTuple):
 
 
 def pooling_weights(pixels: int, size: int) -> Tensor:
-    """Adaptive average pooling to size cells, (size, pixels), float64."""
+    """Return the weights of adaptive average pooling, (size, pixels), float64."""
     cell, pixel = torch.arange(size, device='cpu')[:, None], torch.arange(pixels, device='cpu')
     first, end = cell * pixels // size, -(-(cell + 1) * pixels // size)
     return ((pixel >= first) & (pixel < end)).double() / (end - first)
 
 
 def interpolation_weights(pixels: int, size: int) -> Tensor:
-    """Bilinear interpolation of size cells to pixels, (pixels, size), float64."""
+    """Return the weights of bilinear interpolation, (pixels, size), float64."""
     centre = torch.arange(pixels, dtype=torch.float64, device='cpu') + 0.5
     at = (centre * (size / pixels) - 0.5).clamp(min=0)
     low = at.long().clamp(max=size - 1)
@@ -46,11 +46,10 @@ def interpolation_weights(pixels: int, size: int) -> Tensor:
 def axis(pixels: int, size: int, device: torch.device) -> Axis:
     """Return the tables for n pixels and S cells; a second call neither copies nor waits."""
     pool, up = pooling_weights(pixels, size), interpolation_weights(pixels, size).T.contiguous()
-    gram = up @ up.T
-    gram = torch.stack([gram.new_zeros(size), gram.diagonal(), gram.new_zeros(size)])
-    if size > 1:
-        off = (up @ up.T).diagonal(1)
-        gram[0, 1:], gram[2, :-1] = off, off
+    product = up @ up.T
+    gram = product.new_zeros(3, size)
+    gram[0, 1:] = gram[2, :-1] = product.diagonal(1)
+    gram[1] = product.diagonal()
     parts = pool, up, up.sum(1), gram
     # one copy; each table begins at a multiple of 64 bytes
     lengths = [-(-part.numel() // 16) * 16 for part in parts]

@@ -25,7 +25,7 @@ from .grid import (
     pool_backward_kernel,
     pool_kernel,
 )
-from .launching import launch
+from .launching import launch, power
 from .norms import (
     combine_gradients_kernel,
     combine_kernel,
@@ -41,8 +41,6 @@ from .reduction import (
 )
 from .tables import axis
 from .widening import widen_kernel
-
-DTYPES = torch.float32, torch.bfloat16, torch.float16
 
 
 class Norm(NamedTuple):
@@ -85,11 +83,6 @@ def _cdiv(number: int, by: int) -> int:
     return -(-number // by)
 
 
-def _power(number: int, least: int = 1, most: int = 1 << 20) -> int:
-    """The power of two that holds number, within bounds."""
-    return max(least, min(most, 1 << (number - 1).bit_length()))
-
-
 def _divisor(channels: int) -> int:
     """The largest power of two that divides them, 64 at most."""
     return min(64, channels & -channels)
@@ -97,7 +90,7 @@ def _divisor(channels: int) -> int:
 
 def _chunk(pixels: int, least: int, most: int = 1024) -> int:
     """Pixels a program: about a thousand programs, four to eight on every multiprocessor."""
-    return _power(_cdiv(pixels, 1024), least, most)
+    return power(_cdiv(pixels, 1024), least, most)
 
 
 def _new(like: Tensor, *shape: int) -> Tensor:
@@ -124,7 +117,7 @@ def _combine(
     channels = len(gamma)
     stats = _new(gamma, 4, channels)
     programs = 0 if part is None else len(part)
-    block_c = _power(channels, most=16)
+    block_c = power(channels, most=16)
     launch(
         combine_kernel, (_cdiv(channels, block_c),),
         stats if part is None else part, gamma, beta, norm.mean, norm.var, norm.batches, stats,
@@ -157,7 +150,7 @@ def _combine_gradients(part: Tensor, stats: Tensor, total: float) -> tuple[Tenso
     """sums, dgamma, dbeta of the programs' parts."""
     channels = stats.shape[1]
     sums, dgamma, dbeta = _new(part, 2, channels), _new(part, channels), _new(part, channels)
-    block_c = _power(channels, most=16)
+    block_c = power(channels, most=16)
     launch(
         combine_gradients_kernel, (_cdiv(channels, block_c),),
         part, stats, sums, dgamma, dbeta, len(part), float(total),
@@ -182,7 +175,7 @@ def _norm_backward(dout, out, x, stats, held, wide, add, relu):
     sums, dgamma, dbeta = _combine_gradients(part, stats, float('inf') if held else pixels)
     dx = torch.empty_like(x)
     dshortcut = torch.empty_like(x) if add else None
-    block_c = _power(channels, most=128)
+    block_c = power(channels, most=128)
     launch(
         norm_backward_kernel, (_cdiv(pixels, 32), _cdiv(channels, block_c)),
         dout, out, x, stats, sums, dx, dshortcut, pixels,
@@ -202,7 +195,7 @@ class NormReLU(torch.autograd.Function):
             shortcut = _nhwc(shortcut)
         stats = _statistics(x, norm, gamma, beta)
         out = torch.empty_like(x)
-        block_c = _power(channels, most=128)
+        block_c = power(channels, most=128)
         launch(
             norm_kernel, (_cdiv(pixels, 32), _cdiv(channels, block_c)),
             x, shortcut, stats, out, pixels,
@@ -244,7 +237,7 @@ def _mix(
 
 
 def _tiles(width: int, size: int) -> dict[str, int]:
-    return dict(BLOCK_H=16, BLOCK_W=_power(width, 16, 64), BLOCK_S=_power(size, 16))
+    return dict(BLOCK_H=16, BLOCK_W=power(width, 16, 64), BLOCK_S=power(size, 16))
 
 
 class NormReduceMix(torch.autograd.Function):
@@ -272,7 +265,7 @@ class NormReduceMix(torch.autograd.Function):
         launch(
             norm_reduce_kernel, (len(part),), x, stats, weight, u, r0, part, pixels, area, chunk,
             C=channels, R=reduced, BLOCK_M=block_m, BLOCK_C=_divisor(channels),
-            BLOCK_R=_power(reduced, 16), PRECISION=_dot_precision(x),
+            BLOCK_R=power(reduced, 16), PRECISION=_dot_precision(x),
         )  # fmt: skip
         reduced_stats = _combine(part, pixels, chunk, reduced_norm, reduced_gamma, reduced_beta)
         rows, columns = axis(height, size, x.device), axis(width, size, x.device)
@@ -333,7 +326,7 @@ class NormReduceMix(torch.autograd.Function):
         part = _new(x, _cdiv(pixels, chunk), 2, channels)
         dweight = _new(x, len(part), reduced, channels)
         kinds = dict(
-            C=channels, R=reduced, BLOCK_M=32, BLOCK_C=block_c, BLOCK_R=_power(reduced, 16),
+            C=channels, R=reduced, BLOCK_M=32, BLOCK_C=block_c, BLOCK_R=power(reduced, 16),
             PRECISION=_dot_precision(x),
         )  # fmt: skip
         launch(
@@ -373,7 +366,7 @@ class Widen(torch.autograd.Function):
             part = _new(y, _cdiv(batch, 16), 2, num_maps)
             launch(
                 grid_moments_kernel, (len(part), num_maps), maps, *grids, part, batch, size, area,
-                MAPS=num_maps, BLOCK_N=16, BLOCK_S=_power(size * size, 16),
+                MAPS=num_maps, BLOCK_N=16, BLOCK_S=power(size * size, 16),
             )  # fmt: skip
         map_stats = _combine(
             part, batch * area, 16 * area, map_norm, gamma[channels:], beta[channels:]
@@ -385,8 +378,8 @@ class Widen(torch.autograd.Function):
         launch(
             widen_kernel, (_cdiv(batch * area, 32),), y, stats, maps, map_stats, buf,
             batch * area, height, width, size, C=channels, WIDE=wide, MAPS=num_maps,
-            SCALED=True, BLOCK_M=32, BLOCK_C=_power(channels, most=64),
-            BLOCK_E=_power(wide - channels),
+            SCALED=True, BLOCK_M=32, BLOCK_C=power(channels, most=64),
+            BLOCK_E=power(wide - channels),
         )  # fmt: skip
         ctx.save_for_backward(y, buf, maps, stats, map_stats)
         ctx.settings = size, norm.held, map_norm.held
@@ -419,7 +412,7 @@ class Widen(torch.autograd.Function):
         launch(
             grid_backward_kernel, (_cdiv(batch, 16), num_maps), maps, d, map_stats, sums, dmaps,
             rows.sums, columns.sums, rows.gram, columns.gram, batch, size,
-            MAPS=num_maps, BLOCK_N=16, BLOCK_S=_power(size * size, 16),
+            MAPS=num_maps, BLOCK_N=16, BLOCK_S=power(size * size, 16),
         )  # fmt: skip
         dgamma, dbeta = torch.cat([dgamma, dmap_gamma]), torch.cat([dbeta, dmap_beta])
         return dy, dmaps, dgamma, dbeta, None, None, None, None
