@@ -7,7 +7,7 @@ and on a CPU it reorders its weights at every call. Fused cuDNN and oneDNN calls
 import importlib
 import logging
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from weakref import WeakKeyDictionary
 
@@ -143,8 +143,8 @@ def _concatenate(layer: nn.Module, conv: nn.Conv2d, x: Tensor, convolve: Callabl
     kernels = _kernels(x.device.type)
     if kernels is None:
         return layer.concatenate(convolve(conv, x, relu=False), x)
-    y = convolve(conv, x, bias=False, relu=False)
-    return layer.concatenate_in_kernels(y, conv.bias, x, kernels)
+    features = partial(convolve, conv, x, bias=False, relu=False)
+    return layer.concatenate_in_kernels(features, conv.bias, x, kernels)
 
 
 def _convolution(weight: Tensor, x: Tensor, dtype: torch.dtype) -> Callable | None:
@@ -223,7 +223,7 @@ def _kernels(device: str) -> ModuleType | None:
             x, weight = torch.zeros(2, 16, 16, 1, 1, device=device)
             one = x.new_zeros(1, 1)
             kernels.concatenate(
-                x, x[0, :, 0, 0], x, weight, weight[0, :, 0, 0], one, one, one, 1, 1, 8
+                lambda: x, x[0, :, 0, 0], x, weight, weight[0, :, 0, 0], one, one, one, 1, 1, 8
             )
     except Exception as error:  # no Triton, no compiler, or an unsupported GPU
         reason = str(error).strip().partition('\n')[0]

@@ -1,5 +1,6 @@
 """Fold batch norms into convolutions, for inference."""
 
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -176,11 +177,16 @@ class FusedSpatialBias(nn.Module):
         # ReLU before concatenating: a compiler fuses it into the preceding operations
         return torch.cat([F.relu_(y), F.relu_(self(x, y.shape[2:]))], dim=1)
 
-    def concatenate_in_kernels(self, y: Tensor, bias: Tensor, x: Tensor, kernels: ModuleType):
-        """Do the same as :meth:`concatenate` in our kernels, after adding ``bias`` to ``y``."""
+    def concatenate_in_kernels(
+        self, features: Callable[[], Tensor], bias: Tensor, x: Tensor, kernels: ModuleType
+    ) -> Tensor:
+        """Do the same as :meth:`concatenate` in our kernels.
+
+        ``features`` computes y, to which ``bias`` is added. On a GPU the maps are made meanwhile.
+        """
         conv = self.reduction.conv
         return kernels.concatenate(
-            y, bias, x, conv.weight, conv.bias, self.mixing, self.scale, self.shift,
+            features, bias, x, conv.weight, conv.bias, self.mixing, self.scale, self.shift,
             self.size, self.num_channels, self.num_maps,
         )  # fmt: skip
 

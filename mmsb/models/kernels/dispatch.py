@@ -108,10 +108,11 @@ def bottleneck(block: nn.Module, x: Tensor) -> Tensor | None:
     else:
         layer = block.spatial_bias
         conv, norm = layer.reduction.conv, layer.reduction.bn
+        beside = training.Beside(y)
         u, maps = training.NormReduceMix.apply(
             y, block.bn1.weight, block.bn1.bias, conv.weight, norm.weight, norm.bias,
             layer.mixing.weight, layer.mixing.bias,
-            training.Norm.of(block.bn1), training.Norm.of(norm), layer.size,
+            training.Norm.of(block.bn1), training.Norm.of(norm), layer.size, beside,
         )  # fmt: skip
         y = block.conv2(u)
         channels, wide = y.shape[1], padded_width(y.shape[1], layer.num_channels)
@@ -120,7 +121,7 @@ def bottleneck(block: nn.Module, x: Tensor) -> Tensor | None:
             y, maps, block.bn2.weight, block.bn2.bias,
             training.Norm.of(block.bn2, held, slice(channels)),
             training.Norm.of(block.bn2, None, slice(channels, None), count=held),
-            layer.size, wide,
+            layer.size, wide, beside, maps.grad_fn,
         )  # fmt: skip
         y = F.conv2d(y, training.pad_inputs(block.conv3, wide))
     return training.norm_relu(y, block.bn3, _shortcut(block.downsample, x, training).to(y.dtype))

@@ -22,26 +22,34 @@ def _table(table, cell, pixel, size, pixels):
     return tl.load(table + cell * pixels + pixel, mask=mask, other=0.0)
 
 
-@triton.jit(do_not_specialize=['height', 'width', 'size'])
+@triton.jit
+def _part(width, rows, BLOCK_W: tl.constexpr):
+    """Return the first column and row of the program's part of a plane: axis 1 of the grid."""
+    across = (width + BLOCK_W - 1) // BLOCK_W
+    return tl.program_id(1) % across * BLOCK_W, tl.program_id(1) // across * rows
+
+
+@triton.jit(do_not_specialize=['height', 'width', 'size', 'rows'])
 def pool_kernel(
-    r0, stats, pooled, pool_h, pool_w, height, width, size,
+    r0, stats, pooled, pool_h, pool_w, height, width, size, rows,
     R: tl.constexpr, SCALED: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
     BLOCK_S: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Average relu(scale r0 + shift) over the cells; one program per plane (image, map).
+    """Average relu(scale r0 + shift) over the cells; a program takes a part of a plane.
 
-    pooled (column blocks, B, R, S * S): each block of columns has its own sum. Without SCALED,
-    stats is the shift alone, from a folded norm.
+    pooled (parts, B, R, S * S): each part has its own sum. A part is BLOCK_W columns of rows, a
+    multiple of BLOCK_H. Without SCALED, stats is the shift alone, from a folded norm.
     """
     plane = tl.program_id(0).to(tl.int64)
-    s, x = tl.arange(0, BLOCK_S), tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
+    left, first = _part(width, rows, BLOCK_W)
+    s, x = tl.arange(0, BLOCK_S), left + tl.arange(0, BLOCK_W)
     if SCALED:
         scale = tl.load(stats + 2 * R + plane % R)
         shift = tl.load(stats + 3 * R + plane % R)
     else:
         scale, shift = 1.0, tl.load(stats + plane % R).to(tl.float32)
     total = tl.zeros([BLOCK_S, BLOCK_W], tl.float32)
-    for top in range(0, height, BLOCK_H):
+    for top in range(first, tl.minimum(first + rows, height), BLOCK_H):
         y = top + tl.arange(0, BLOCK_H)
         mask = (y < height)[:, None] & (x < width)[None, :]
         at = (plane * height + y[:, None]) * width + x[None, :]
@@ -56,19 +64,20 @@ def pool_kernel(
     tl.store(pooled + at, cells, mask=(s < size)[:, None] & (s < size)[None, :])
 
 
-@triton.jit(do_not_specialize=['height', 'width', 'size'])
+@triton.jit(do_not_specialize=['height', 'width', 'size', 'rows'])
 def pool_backward_kernel(
-    r0, stats, dpooled, pool_h, pool_w, sums, part, dr0, height, width, size,
+    r0, stats, dpooled, pool_h, pool_w, sums, part, dr0, height, width, size, rows,
     R: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_S: tl.constexpr,
     APPLY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """With APPLY compute dr0, the gradient of the planes.
+    """With APPLY compute dr0, the gradient of the planes, part by part as in pooling.
 
-    Without it compute part (B * column blocks, 2, R), the sums for the backward pass of their norm.
+    Without it compute part (B * parts, 2, R), the sums for the backward pass of their norm.
     """
     plane = tl.program_id(0).to(tl.int64)
     image, r = plane // R, plane % R
-    s, x = tl.arange(0, BLOCK_S), tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
+    left, first = _part(width, rows, BLOCK_W)
+    s, x = tl.arange(0, BLOCK_S), left + tl.arange(0, BLOCK_W)
     mean = tl.load(stats + r)
     scale, shift = tl.load(stats + 2 * R + r), tl.load(stats + 3 * R + r)
     by_beta, by_gamma = 0.0, 0.0
@@ -81,7 +90,7 @@ def pool_backward_kernel(
     columns = tl.dot(cells, b, columns, input_precision=PRECISION)
     sz = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
     sx = tl.zeros([BLOCK_H, BLOCK_W], tl.float32)
-    for top in range(0, height, BLOCK_H):
+    for top in range(first, tl.minimum(first + rows, height), BLOCK_H):
         y = top + tl.arange(0, BLOCK_H)
         mask = (y < height)[:, None] & (x < width)[None, :]
         at = (plane * height + y[:, None]) * width + x[None, :]
@@ -101,67 +110,100 @@ def pool_backward_kernel(
         tl.store(part + at + R, tl.sum(sx))
 
 
-@triton.jit(do_not_specialize=['columns', 'cells'])
+@triton.jit(do_not_specialize=['columns'])
 def mix_kernel(
-    pooled, weight, bias, maps, columns, cells,
-    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr, BACKWARD: tl.constexpr,
-    BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
+    pooled, weight, scale, shift, maps, columns,
+    CELLS: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr,
+    SCALED: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Mix the cells with the 1-D convolution, maps[k] = sum_t W_t P[k + t] + bias.
 
-    pooled (B, INPUTS, cells), weight (cells, cells, TAPS), maps (B, OUTPUTS, cells) and columns
-    B * OUTPUTS. With BACKWARD, its gradient: dP[r] = sum_t W_t' dM[r - t].
+    pooled (B, INPUTS, CELLS), weight (CELLS, CELLS, TAPS), maps (B, OUTPUTS, CELLS) and columns
+    B * OUTPUTS. shift is the bias. With SCALED, for folded norms, weight is (CELLS, TAPS, CELLS),
+    scale has a factor per map and shift is (OUTPUTS, CELLS).
     """
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    image, number = n // OUTPUTS, n % OUTPUTS
+    number = n % OUTPUTS
+    row, ok, real = n // OUTPUTS * INPUTS + number, n < columns, o < CELLS
     total = tl.zeros([BLOCK_N, BLOCK_O], tl.float32)
-    for tap in tl.static_range(TAPS):
-        source = number - tap if BACKWARD else number + tap
-        real = (n < columns) & (source >= 0) & (source < INPUTS)
-        for start in range(0, cells, BLOCK_K):
-            k = start + tl.arange(0, BLOCK_K)
-            at = (image * INPUTS + source)[:, None] * cells + k[None, :]
-            p = tl.load(pooled + at, mask=real[:, None] & (k < cells)[None, :], other=0.0)
-            if BACKWARD:
-                at = k[:, None] * (cells * TAPS) + o[None, :] * TAPS + tap
-            else:
-                at = o[None, :] * (cells * TAPS) + k[:, None] * TAPS + tap
-            mask = (k < cells)[:, None] & (o < cells)[None, :]
-            w = tl.load(weight + at, mask=mask, other=0.0).to(tl.float32)
-            total = tl.dot(p, w, total, input_precision=PRECISION)
-    if not BACKWARD:
-        total += tl.load(bias + o, mask=o < cells, other=0.0).to(tl.float32)[None, :]
-    mask = (n < columns)[:, None] & (o < cells)[None, :]
-    tl.store(maps + n[:, None] * cells + o[None, :], total, mask=mask)
+    for start in range(0, CELLS * TAPS, BLOCK_K):
+        j = start + tl.arange(0, BLOCK_K)
+        inside = (j < CELLS * TAPS)[None, :]
+        if SCALED:
+            tap, k = j // CELLS, j % CELLS
+        else:
+            tap, k = j % TAPS, j // TAPS
+        at = (row[:, None] + tap[None, :]) * CELLS + k[None, :]
+        p = tl.load(pooled + at, mask=ok[:, None] & inside, other=0.0)
+        at = o[:, None] * (CELLS * TAPS) + j[None, :]
+        w = tl.load(weight + at, mask=real[:, None] & inside, other=0.0).to(tl.float32)
+        total = tl.dot(p, tl.trans(w), total, input_precision=PRECISION)
+    mask = ok[:, None] & real[None, :]
+    if SCALED:
+        total *= tl.load(scale + number).to(tl.float32)[:, None]
+        at = number[:, None] * CELLS + o[None, :]
+        total += tl.load(shift + at, mask=mask, other=0.0).to(tl.float32)
+    else:
+        total += tl.load(shift + o, mask=real, other=0.0).to(tl.float32)[None, :]
+    tl.store(maps + n[:, None] * CELLS + o[None, :], total, mask=mask)
 
 
-@triton.jit(do_not_specialize=['columns', 'cells'])
-def mix_weight_kernel(
-    dmaps, pooled, dweight, dbias, columns, cells,
-    INPUTS: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
-    BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
+@triton.jit(do_not_specialize=['columns'])
+def mix_backward_kernel(
+    dmaps, weight, dpooled, columns,
+    CELLS: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Sum dW_t = dM[k]' P[k + t] (cells, cells, TAPS) and dbias = dM over images and maps."""
+    """Compute dP[k] = sum_t W_t' dM[k - t], (B, INPUTS, CELLS); columns are B * INPUTS."""
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
-    c = tl.program_id(1) // TAPS * BLOCK_C + tl.arange(0, BLOCK_C)
-    tap = tl.program_id(1) % TAPS
-    total = tl.zeros([BLOCK_O, BLOCK_C], tl.float32)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    image, number = n // INPUTS, n % INPUTS
+    total = tl.zeros([BLOCK_N, BLOCK_O], tl.float32)
+    for start in range(0, CELLS, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        inside = k < CELLS
+        for tap in tl.static_range(TAPS):
+            source = number - tap
+            real = (n < columns) & (source >= 0) & (source < OUTPUTS)
+            at = (image * OUTPUTS + source)[:, None] * CELLS + k[None, :]
+            d = tl.load(dmaps + at, mask=real[:, None] & inside[None, :], other=0.0)
+            at = k[:, None] * (CELLS * TAPS) + o[None, :] * TAPS + tap
+            mask = inside[:, None] & (o < CELLS)[None, :]
+            w = tl.load(weight + at, mask=mask, other=0.0).to(tl.float32)
+            total = tl.dot(d, w, total, input_precision=PRECISION)
+    mask = (n < columns)[:, None] & (o < CELLS)[None, :]
+    tl.store(dpooled + n[:, None] * CELLS + o[None, :], total, mask=mask)
+
+
+@triton.jit(do_not_specialize=['columns'])
+def mix_weight_kernel(
+    dmaps, pooled, dweight, dbias, columns,
+    CELLS: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Sum dW_t = dM[k]' P[k + t] (CELLS, CELLS, TAPS) and dbias = dM over images and maps.
+
+    columns are B * OUTPUTS. The cells and taps of a row of dW lie side by side.
+    """
+    o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
+    j = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    real, inside = (o < CELLS)[None, :], (j < CELLS * TAPS)[None, :]
+    total = tl.zeros([BLOCK_O, BLOCK_K], tl.float32)
     by_bias = tl.zeros([BLOCK_O], tl.float32)
     for start in range(0, columns, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)
-        image, number = n // MAPS, n % MAPS
-        mask = (n < columns)[None, :] & (o < cells)[:, None]
-        d = tl.load(dmaps + n[None, :] * cells + o[:, None], mask=mask, other=0.0)
-        at = (image * INPUTS + number + tap)[:, None] * cells + c[None, :]
-        mask = (n < columns)[:, None] & (c < cells)[None, :]
-        p = tl.load(pooled + at, mask=mask, other=0.0)
-        total = tl.dot(d, p, total, input_precision=PRECISION)
-        by_bias += tl.sum(d, axis=1)
-    at = o[:, None] * (cells * TAPS) + c[None, :] * TAPS + tap
-    tl.store(dweight + at, total, mask=(o < cells)[:, None] & (c < cells)[None, :])
+        row, ok = n // OUTPUTS * INPUTS + n % OUTPUTS, (n < columns)[:, None]
+        d = tl.load(dmaps + n[:, None] * CELLS + o[None, :], mask=ok & real, other=0.0)
+        at = (row[:, None] + (j % TAPS)[None, :]) * CELLS + (j // TAPS)[None, :]
+        p = tl.load(pooled + at, mask=ok & inside, other=0.0)
+        total = tl.dot(tl.trans(d), p, total, input_precision=PRECISION)
+        by_bias += tl.sum(d, axis=0)
+    at = o[:, None] * (CELLS * TAPS) + j[None, :]
+    tl.store(dweight + at, total, mask=(o < CELLS)[:, None] & inside)
     if tl.program_id(1) == 0:
-        tl.store(dbias + o, by_bias, mask=o < cells)
+        tl.store(dbias + o, by_bias, mask=o < CELLS)
 
 
 @triton.jit
@@ -230,38 +272,49 @@ def grid_backward_kernel(
     tl.store(dmaps + at, v - tl.load(sums + MAPS + k) * near, mask=ok)
 
 
-@triton.jit(do_not_specialize=['height', 'width', 'size'])
+@triton.jit(do_not_specialize=['height', 'width', 'size', 'rows'])
 def adjoint_kernel(
-    dbuf, buf, maps, stats, d, part, up_h, up_w, height, width, size,
+    dbuf, buf, maps, stats, d, part, up_h, up_w, height, width, size, rows,
     C: tl.constexpr, WIDE: tl.constexpr, MAPS: tl.constexpr, BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr, BLOCK_S: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_W: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_E: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Compute D = U' dz, dz = dbuf [buf > 0], for the maps in the channels of dbuf from C on.
 
-    One program per plane (image, map). d (column blocks, B, MAPS, S * S); part
-    (column blocks * B, 2, MAPS): sums of D and of D (M - mean).
+    A program takes a part of an image, as in pooling, with all maps, which lie side by side. Its
+    matrices hold them as neighbouring columns (x, map), then as rows (cell, map). d (parts, B,
+    MAPS, S * S); part (parts * B, 2, MAPS): sums of D and of D (M - mean).
     """
-    plane = tl.program_id(0).to(tl.int64)
-    image, k = plane // MAPS, plane % MAPS
-    s, x = tl.arange(0, BLOCK_S), tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
-    total = tl.zeros([BLOCK_S, BLOCK_W], tl.float32)
-    for top in range(0, height, BLOCK_H):
+    image = tl.program_id(0).to(tl.int64)
+    left, first = _part(width, rows, BLOCK_W)
+    s, j = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_W * BLOCK_E)
+    x, e = left + j // BLOCK_E, j % BLOCK_E
+    total = tl.zeros([BLOCK_S, BLOCK_W * BLOCK_E], tl.float32)
+    for top in range(first, tl.minimum(first + rows, height), BLOCK_H):
         y = top + tl.arange(0, BLOCK_H)
-        mask = (y < height)[:, None] & (x < width)[None, :]
-        at = ((image * height + y[:, None]) * width + x[None, :]) * WIDE + C + k
+        mask = (y < height)[:, None] & ((x < width) & (e < MAPS))[None, :]
+        at = ((image * height + y[:, None]) * width + x[None, :]) * WIDE + C + e[None, :]
         g = tl.load(dbuf + at, mask=mask, other=0.0).to(tl.float32)
         g = tl.where(tl.load(buf + at, mask=mask, other=0.0).to(tl.float32) > 0, g, 0.0)
         a = _table(up_h, s[:, None], y[None, :], size, height)
         total = tl.dot(a, g, total, input_precision=PRECISION)
+    total = tl.permute(tl.reshape(total, (BLOCK_S, BLOCK_W, BLOCK_E)), (0, 2, 1))
+    total = tl.reshape(total, (BLOCK_S * BLOCK_E, BLOCK_W))
+    x = left + tl.arange(0, BLOCK_W)
     b = tl.trans(_table(up_w, s[:, None], x[None, :], size, width))
-    zeros = tl.zeros([BLOCK_S, BLOCK_S], tl.float32)
+    zeros = tl.zeros([BLOCK_S * BLOCK_E, BLOCK_S], tl.float32)
     cells = tl.dot(total, b, zeros, input_precision=PRECISION)
-    ok = (s < size)[:, None] & (s < size)[None, :]
-    at = s[:, None] * size + s[None, :]
-    block = tl.program_id(1) * tl.num_programs(0)
-    tl.store(d + (block + plane) * size * size + at, cells, mask=ok)
-    m = tl.load(maps + plane * size * size + at, mask=ok, other=0.0) - tl.load(stats + k)
-    at = (block // MAPS + image) * (2 * MAPS) + k
+
+    q = tl.arange(0, BLOCK_S * BLOCK_E)
+    cell, k = q // BLOCK_E, q % BLOCK_E
+    ok = ((cell < size) & (k < MAPS))[:, None] & (s < size)[None, :]
+    at = (k * size + cell)[:, None] * size + s[None, :]
+    block = tl.program_id(1) * tl.num_programs(0) + image
+    tl.store(d + block * MAPS * size * size + at, cells, mask=ok)
+    m = tl.load(maps + image * MAPS * size * size + at, mask=ok, other=0.0)
+    m -= tl.load(stats + k, mask=k < MAPS, other=0.0)[:, None]
     cells = tl.where(ok, cells, 0.0)
-    tl.store(part + at, tl.sum(cells))
-    tl.store(part + at + MAPS, tl.sum(cells * m))
+    k = tl.arange(0, BLOCK_E)
+    for number in tl.static_range(2):
+        by_map = tl.sum(tl.reshape(tl.sum(cells, axis=1), (BLOCK_S, BLOCK_E)), axis=0)
+        tl.store(part + (block * 2 + number) * MAPS + k, by_map, mask=k < MAPS)
+        cells *= m

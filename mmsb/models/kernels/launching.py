@@ -6,10 +6,16 @@ Compiled kernels are therefore kept, by what they depend on.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import triton
 from torch import Tensor
+
+# Features with fewer elements than this take so short that a second stream costs more than it
+# saves, unless a CUDA graph keeps it
+LEAST_BESIDE = 2**22
 
 # Triton's interpreter computes on the CPU, with numpy: for tests
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -68,3 +74,49 @@ def power(number: int, least: int = 1, most: int = 1 << 20) -> int:
     Triton's own function takes as long as a launch.
     """
     return max(least, min(most, 1 << (number - 1).bit_length()))
+
+
+class Beside:
+    """Run small kernels on a second stream while the current one goes on, then join them.
+
+    Work on the grid fills a tenth of a GPU, and runs beside a convolution. The second stream has
+    its own memory. What it takes from the allocator is safe on the current stream after
+    :meth:`join`, and is used again only by later work of the second stream, which waits for the
+    current one. It must not be joined later than the current stream frees what :meth:`run` was
+    given, which is therefore kept until then.
+
+    Args:
+        x: Features next to which the kernels run. Small ones, and those on a CPU, get no second
+            stream: everything runs in order.
+    """
+
+    _streams: dict[tuple[int, int], torch.cuda.Stream] = {}
+
+    def __init__(self, x: Tensor):
+        self._kept: tuple[Tensor, ...] = ()
+        self._device, self._side = x.device, None
+        self._on = x.is_cuda and (
+            x.numel() >= LEAST_BESIDE or torch.cuda.is_current_stream_capturing()
+        )
+
+    @contextmanager
+    def run(self, *tensors: Tensor) -> Iterator[None]:
+        """Within, kernels run on the second stream; tensors: the current one's that they read."""
+        if not self._on:
+            yield
+            return
+        stream = torch.cuda.current_stream(self._device)
+        key = self._device.index, stream.cuda_stream
+        if key not in self._streams:
+            self._streams[key] = torch.cuda.Stream(self._device, priority=-1)
+        side = self._streams[key]
+        side.wait_stream(stream)
+        with torch.cuda.stream(side):
+            yield
+        self._kept, self._side = self._kept + tensors, side
+
+    def join(self) -> None:
+        """Let the current stream wait for what the second one was given."""
+        if self._side is not None:
+            torch.cuda.current_stream(self._device).wait_stream(self._side)
+            self._kept, self._side = (), None

@@ -135,26 +135,38 @@ def combine_kernel(
 
 @triton.jit(do_not_specialize=['programs', 'total'])
 def combine_gradients_kernel(
-    part, stats, sums, dgamma, dbeta, programs, total,
-    C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    part, stats, sums, dgamma, dbeta, weight_part, dweight, programs, total,
+    C: tl.constexpr, ROWS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Sum to dbeta, dgamma and sums (2, C): scale dbeta / N and scale / std dgamma / N."""
+    """Sum to dbeta, dgamma and sums (2, C): scale dbeta / N and scale / std dgamma / N.
+
+    Programs from 1 on along the second axis sum weight_part (programs, ROWS, C) to dweight.
+    """
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     ok = c < C
     sz = tl.zeros([BLOCK_C], tl.float32)
-    sx = tl.zeros([BLOCK_C], tl.float32)
-    for start in range(0, programs, BLOCK_P):
-        i = start + tl.arange(0, BLOCK_P)
-        at = i[:, None] * (2 * C) + c[None, :]
-        mask = (i < programs)[:, None] & ok[None, :]
-        sz += tl.sum(tl.load(part + at, mask=mask, other=0.0), axis=0)
-        sx += tl.sum(tl.load(part + at + C, mask=mask, other=0.0), axis=0)
-    inverse = tl.load(stats + C + c, mask=ok, other=0.0)
-    scale = tl.load(stats + 2 * C + c, mask=ok, other=0.0)
-    tl.store(dbeta + c, sz, mask=ok)
-    tl.store(dgamma + c, sx * inverse, mask=ok)
-    tl.store(sums + c, scale * sz / total, mask=ok)
-    tl.store(sums + C + c, scale * inverse * inverse * sx / total, mask=ok)
+    row = tl.program_id(1) - 1
+    if row >= 0:
+        for start in range(0, programs, BLOCK_P):
+            i = start + tl.arange(0, BLOCK_P)
+            at = (i[:, None] * ROWS + row) * C + c[None, :]
+            mask = (i < programs)[:, None] & ok[None, :]
+            sz += tl.sum(tl.load(weight_part + at, mask=mask, other=0.0), axis=0)
+        tl.store(dweight + row * C + c, sz, mask=ok)
+    else:
+        sx = tl.zeros([BLOCK_C], tl.float32)
+        for start in range(0, programs, BLOCK_P):
+            i = start + tl.arange(0, BLOCK_P)
+            at = i[:, None] * (2 * C) + c[None, :]
+            mask = (i < programs)[:, None] & ok[None, :]
+            sz += tl.sum(tl.load(part + at, mask=mask, other=0.0), axis=0)
+            sx += tl.sum(tl.load(part + at + C, mask=mask, other=0.0), axis=0)
+        inverse = tl.load(stats + C + c, mask=ok, other=0.0)
+        scale = tl.load(stats + 2 * C + c, mask=ok, other=0.0)
+        tl.store(dbeta + c, sz, mask=ok)
+        tl.store(dgamma + c, sx * inverse, mask=ok)
+        tl.store(sums + c, scale * sz / total, mask=ok)
+        tl.store(sums + C + c, scale * inverse * inverse * sx / total, mask=ok)
 
 
 @triton.jit(do_not_specialize=['pixels'])

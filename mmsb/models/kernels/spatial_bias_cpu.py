@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -49,17 +50,17 @@ _concatenate.restype = None
 
 
 def concatenate(
-    y: Tensor, y_bias: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mixing: Tensor,
-    scale: Tensor, shift: Tensor, size: int, num_maps: int, extra: int,
+    features: Callable[[], Tensor], bias: Tensor, x: Tensor, weight: Tensor, reduction_bias: Tensor,
+    mixing: Tensor, scale: Tensor, shift: Tensor, size: int, num_maps: int, extra: int,
 ) -> Tensor:  # fmt: skip
     """ReLU of features and of the maps made of x, side by side. All tensors are float32.
 
     Args:
-        y: Features, (B, C, H, W), best in memory as channels last; as x.
-        y_bias: What is to be added to them first, (C,).
+        features: Computes y, (B, C, H, W), best in memory as channels last; as x.
+        bias: What is to be added to them first, (C,).
         x: What the maps are made of, (B, C', H', W').
         weight: Of the 1x1 convolution, (num_maps + taps - 1 or more, C', 1, 1).
-        bias: Of the same.
+        reduction_bias: Of the same.
         mixing: Weights of the 1-D convolution, (cells, taps * cells), tap after tap.
         scale: Factors of the mixed maps, num_maps or more.
         shift: What is added to them then, (num_maps or more, cells).
@@ -70,6 +71,7 @@ def concatenate(
     Returns:
         (B, C + extra, H, W), in memory as channels last.
     """
+    y = features()
     # sparing: between convolutions the caches hold none of PyTorch's code, and every call costs
     for tensor in (y, x, weight):
         if tensor.dtype is not torch.float32 or not tensor.is_cpu:
@@ -81,7 +83,7 @@ def concatenate(
         (batch, channels + extra, height, width), dtype=torch.float32, device='cpu',
         memory_format=torch.channels_last,
     )  # fmt: skip
-    tensors = y, x, joined, y_bias, weight, bias, mixing, scale, shift
+    tensors = y, x, joined, bias, weight, reduction_bias, mixing, scale, shift
     profiled = profiler._is_profiler_enabled  # or else record_function would double a small call
     with profiler.record_function('mmsb::concatenate') if profiled else nullcontext():
         _concatenate(

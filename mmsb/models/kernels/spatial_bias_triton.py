@@ -2,51 +2,17 @@
 
 At inference on a GPU spatial bias costs launches of small operators and passes over the features,
 not arithmetic. Here the features are read once for the reduction, and once where ReLU reads them
-anyway, to be written with the maps beside them.
+anyway, to be written with the maps beside them. The maps are made beside the convolution that they
+are concatenated to.
 """
 
+from collections.abc import Callable
+
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
-from .grid import pool_kernel
-from .launching import launch, power
-from .reduction import reduce_kernel
-from .tables import axis
-from .widening import widen_kernel
-
-
-@triton.jit(do_not_specialize=['columns', 'cells'])
-def _mix_kernel(
-    pooled, weight, scale, shift, maps, columns, cells,
-    REDUCED: tl.constexpr, MAPS: tl.constexpr, TAPS: tl.constexpr,
-    BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """The 1-D convolution over the cells, and the maps' norm; some cells of some images' maps."""
-    o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
-    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    image, number = n // MAPS, n % MAPS
-    mixed = tl.zeros([BLOCK_O, BLOCK_N], tl.float32)
-    for tap in tl.static_range(TAPS):
-        for first in range(0, cells, BLOCK_C):
-            c = first + tl.arange(0, BLOCK_C)
-            factors = tl.load(
-                weight + o[:, None] * (TAPS * cells) + tap * cells + c[None, :],
-                mask=(o < cells)[:, None] & (c < cells)[None, :],
-                other=0.0,
-            ).to(tl.float32)
-            grid = tl.load(
-                pooled + (image * REDUCED + number + tap)[None, :] * cells + c[:, None],
-                mask=(n < columns)[None, :] & (c < cells)[:, None],
-                other=0.0,
-            )
-            mixed = tl.dot(factors, grid, mixed, input_precision=PRECISION)
-    mask = (o < cells)[:, None] & (n < columns)[None, :]
-    mixed *= tl.load(scale + number)[None, :].to(tl.float32)
-    at = number[None, :] * cells + o[:, None]
-    mixed += tl.load(shift + at, mask=mask, other=0.0).to(tl.float32)
-    tl.store(maps + n[None, :] * cells + o[:, None], mixed, mask=mask)
+from . import training
+from .launching import Beside
 
 
 def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
@@ -61,31 +27,14 @@ def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
     Returns:
         (B, R, size * size), float32.
     """
-    x = x.contiguous(memory_format=torch.channels_last)
-    batch, channels, height, width = x.shape
-    reduced, pixels = len(weight), batch * height * width
-    # tf32 holds bfloat16 and float16 exactly
-    precision = _float32_precision() if x.dtype is torch.float32 else 'tf32'
-    r0 = x.new_empty(batch, reduced, height, width)
-    launch(
-        reduce_kernel, (-(-pixels // 64),), x, weight, r0, pixels, height * width,
-        C=channels, R=reduced, BLOCK_M=64, BLOCK_C=power(channels, 16, 64),
-        BLOCK_R=power(reduced, 16), PRECISION=precision,
-    )  # fmt: skip
-    rows, columns = axis(height, size, x.device), axis(width, size, x.device)
-    block_w = power(width, 16, 64)
-    blocks = -(-width // block_w)
-    pooled = x.new_empty(blocks, batch, reduced, size * size, dtype=torch.float32)
-    launch(
-        pool_kernel, (batch * reduced, blocks),
-        r0, bias, pooled, rows.pool, columns.pool, height, width, size,
-        R=reduced, SCALED=False, BLOCK_H=power(height, 16, 32), BLOCK_W=block_w,
-        BLOCK_S=power(size, 16), PRECISION=precision,
-    )  # fmt: skip
-    return pooled[0] if blocks == 1 else pooled.sum(0)
+    x, precision = x.contiguous(memory_format=torch.channels_last), _precision(x)
+    _, r0 = training.reduce(x, None, weight, precision)
+    return training.pool(r0, bias, size, precision, scaled=False)
 
 
-def mix(pooled: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, num_maps: int) -> Tensor:
+def mix(
+    pooled: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, num_maps: int, precision: str
+) -> Tensor:
     """The 1-D convolution whose channels are the cells, scaled and shifted.
 
     Args:
@@ -94,21 +43,12 @@ def mix(pooled: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, num_maps: 
         scale: num_maps values or more.
         shift: (num_maps or more, cells).
         num_maps: Maps to make, R - taps + 1 at most.
+        precision: Of the product, as Triton names it.
 
     Returns:
         (B, num_maps, cells), float32.
     """
-    batch, reduced, cells = pooled.shape
-    maps = pooled.new_empty(batch, num_maps, cells)
-    columns = batch * num_maps
-    block_n = power(columns, 16, 32)
-    launch(
-        _mix_kernel, (-(-cells // 16), -(-columns // block_n)),
-        pooled, weight, scale, shift, maps, columns, cells,
-        REDUCED=reduced, MAPS=num_maps, TAPS=weight.shape[1] // cells,
-        BLOCK_O=16, BLOCK_C=32, BLOCK_N=block_n, PRECISION=_float32_precision(),
-    )  # fmt: skip
-    return maps
+    return training.mix(pooled, weight, scale, shift, num_maps, precision)
 
 
 def join(y: Tensor, bias: Tensor, maps: Tensor, size: int, extra: int) -> Tensor:
@@ -130,29 +70,31 @@ def join(y: Tensor, bias: Tensor, maps: Tensor, size: int, extra: int) -> Tensor
         (batch, channels + extra, height, width),
         dtype=y.dtype, device=y.device, memory_format=torch.channels_last,
     )  # fmt: skip
-    pixels = batch * height * width
-    launch(
-        widen_kernel, (-(-pixels // 32),), y, bias, maps, None, out, pixels, height, width, size,
-        C=channels, WIDE=channels + extra, MAPS=maps.shape[1], SCALED=False,
-        BLOCK_M=32, BLOCK_C=power(channels, 1, 64), BLOCK_E=power(extra),
-    )  # fmt: skip
+    training.widen(y, bias, maps, None, out, size)
     return out
 
 
 def concatenate(
-    y: Tensor, y_bias: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mixing: Tensor,
-    scale: Tensor, shift: Tensor, size: int, num_maps: int, extra: int,
+    features: Callable[[], Tensor], bias: Tensor, x: Tensor, weight: Tensor, reduction_bias: Tensor,
+    mixing: Tensor, scale: Tensor, shift: Tensor, size: int, num_maps: int, extra: int,
 ) -> Tensor:  # fmt: skip
-    """All three: ReLU of features y and of the maps made of x, side by side.
+    """ReLU of features and of the maps made of x, side by side.
 
-    The arguments are those of :func:`join`, :func:`pool` and :func:`mix`, whose weight is mixing.
+    features computes the features, to which bias is added, while the maps are made. The other
+    arguments are those of :func:`pool` and :func:`mix`, whose weight is mixing, and :func:`join`.
     """
     reduced = num_maps + mixing.shape[1] // size**2 - 1  # what is beyond was added for operators
-    pooled = pool(x, weight[:reduced], bias[:reduced], size)
-    maps = mix(pooled, mixing, scale, shift, num_maps)
-    return join(y, y_bias, maps, size, extra)
+    beside = Beside(x)
+    with beside.run(x):
+        pooled = pool(x, weight[:reduced], reduction_bias[:reduced], size)
+        maps = mix(pooled, mixing, scale, shift, num_maps, _precision(x))
+    y = features()
+    beside.join()
+    return join(y, bias, maps, size, extra)
 
 
-def _float32_precision() -> str:
-    """Three tf32 products hold all but float32's last bits; not where convolutions keep those."""
+def _precision(x: Tensor) -> str:
+    """Products in float32 take three tf32 ones, or none where convolutions keep all bits."""
+    if x.dtype is not torch.float32:
+        return 'tf32'  # which holds bfloat16 and float16 exactly
     return 'tf32x3' if torch.backends.cudnn.allow_tf32 else 'ieee'

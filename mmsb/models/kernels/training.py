@@ -20,12 +20,13 @@ from .grid import (
     adjoint_kernel,
     grid_backward_kernel,
     grid_moments_kernel,
+    mix_backward_kernel,
     mix_kernel,
     mix_weight_kernel,
     pool_backward_kernel,
     pool_kernel,
 )
-from .launching import launch, power
+from .launching import Beside, launch, power
 from .norms import (
     combine_gradients_kernel,
     combine_kernel,
@@ -38,8 +39,9 @@ from .reduction import (
     norm_reduce_backward_kernel,
     norm_reduce_backward_sums_kernel,
     norm_reduce_kernel,
+    plane_moments_kernel,
 )
-from .tables import axis
+from .tables import Axis, axis
 from .widening import widen_kernel
 
 
@@ -146,21 +148,26 @@ def _statistics(x: Tensor, norm: Norm, gamma: Tensor, beta: Tensor) -> Tensor:
     return _combine(part, pixels, chunk, norm, gamma, beta)
 
 
-def _combine_gradients(part: Tensor, stats: Tensor, total: float) -> tuple[Tensor, Tensor, Tensor]:
-    """sums, dgamma, dbeta of the programs' parts."""
+def _combine_gradients(
+    part: Tensor, stats: Tensor, total: float, weight_part: Tensor | None = None, into=None
+) -> tuple[Tensor, ...]:
+    """sums, dgamma, dbeta (in the tensors of into) and, of weight_part, dweight."""
     channels = stats.shape[1]
-    sums, dgamma, dbeta = _new(part, 2, channels), _new(part, channels), _new(part, channels)
-    block_c = power(channels, most=16)
+    sums = _new(part, 2, channels)
+    dgamma, dbeta = into or (_new(part, channels), _new(part, channels))
+    rows = 0 if weight_part is None else weight_part.shape[1]
+    dweight = _new(part, rows, channels) if rows else sums  # without rows neither is used
+    block_c = power(channels, most=4)
     launch(
-        combine_gradients_kernel, (_cdiv(channels, block_c),),
-        part, stats, sums, dgamma, dbeta, len(part), float(total),
-        num_warps=8 if len(part) > 64 else 4,
-        C=channels, BLOCK_P=512 if len(part) > 64 else 64, BLOCK_C=block_c,
+        combine_gradients_kernel, (_cdiv(channels, block_c), 1 + rows),
+        part, stats, sums, dgamma, dbeta, weight_part if rows else part, dweight, len(part),
+        float(total),
+        C=channels, ROWS=rows, BLOCK_P=512 if len(part) > 64 else 64, BLOCK_C=block_c,
     )  # fmt: skip
-    return sums, dgamma, dbeta
+    return (sums, dgamma, dbeta, dweight) if rows else (sums, dgamma, dbeta)
 
 
-def _norm_backward(dout, out, x, stats, held, wide, add, relu):
+def _norm_backward(dout, out, x, stats, held, wide, add, relu, into=None):
     """dx, the shortcut's gradient with add, dgamma, dbeta."""
     channels, pixels = x.shape[1], x.numel() // x.shape[1]
     block_m, block_c = 32, 64
@@ -172,7 +179,9 @@ def _norm_backward(dout, out, x, stats, held, wide, add, relu):
         norm_backward_sums_kernel, (len(part), blocks), dout, out, x, stats, part, pixels, chunk,
         **kinds, BLOCK_M=block_m, BLOCK_C=block_c,
     )  # fmt: skip
-    sums, dgamma, dbeta = _combine_gradients(part, stats, float('inf') if held else pixels)
+    sums, dgamma, dbeta = _combine_gradients(
+        part, stats, float('inf') if held else pixels, into=into
+    )
     dx = torch.empty_like(x)
     dshortcut = torch.empty_like(x) if add else None
     block_c = power(channels, most=128)
@@ -216,173 +225,241 @@ class NormReLU(torch.autograd.Function):
         return dx, dshortcut, dgamma, dbeta, None, None
 
 
-def _mix(
-    pooled: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    outputs: int,
+class Pooling(NamedTuple):
+    """How pixels are pooled to the grid and back: tables, tiles and parts of a plane."""
+
+    rows: Axis
+    columns: Axis
+    size: int
+    tiles: dict[str, int]
+
+    @classmethod
+    def of(cls, x: Tensor, size: int, most_columns: int = 64) -> 'Pooling':
+        rows, columns = axis(x.shape[2], size, x.device), axis(x.shape[3], size, x.device)
+        tiles = dict(BLOCK_H=16, BLOCK_W=power(x.shape[3], 16, most_columns))
+        return cls(rows, columns, size, tiles | dict(BLOCK_S=power(size, 16)))
+
+    def parts(self, x: Tensor, planes: int, whole: bool = False) -> tuple[int, int]:
+        """Parts of a plane and rows of pixels in each, for some 512 programs.
+
+        whole: small planes are not divided, because another kernel has to sum their parts.
+        """
+        height, width = x.shape[2:]
+        across, tiles = _cdiv(width, self.tiles['BLOCK_W']), _cdiv(height, 16)
+        down = 1 if whole and across == 1 and tiles <= 4 else min(tiles, 512 // (planes * across))
+        rows = _cdiv(tiles, max(1, down)) * 16
+        return across * _cdiv(height, rows), rows
+
+
+def pool(r0: Tensor, stats: Tensor, size: int, precision: str, scaled: bool = True) -> Tensor:
+    """relu(norm(r0)) averaged over the cells, (B, R, size * size), float32."""
+    batch, reduced, height, width = r0.shape
+    pooling = Pooling.of(r0, size)
+    parts, part_rows = pooling.parts(r0, batch * reduced, whole=True)
+    pooled = _new(r0, parts, batch, reduced, size * size)
+    launch(
+        pool_kernel, (batch * reduced, parts), r0, stats, pooled, pooling.rows.pool,
+        pooling.columns.pool, height, width, size, part_rows,
+        R=reduced, SCALED=scaled, **pooling.tiles, PRECISION=precision,
+    )  # fmt: skip
+    return pooled[0] if parts == 1 else pooled.sum(0)
+
+
+def mix(
+    pooled: Tensor, weight: Tensor, scale: Tensor | None, shift: Tensor, outputs: int,
     precision: str,
-    backward=False,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
+    """The 1-D convolution, (B, outputs, cells), as :func:`mix_kernel` says."""
     batch, inputs, cells = pooled.shape
     maps = _new(pooled, batch, outputs, cells)
-    columns, block_n = batch * outputs, 32 if backward else 16
+    columns = batch * outputs
+    block_o = 16 if columns <= 64 else 32
     launch(
-        mix_kernel, (_cdiv(cells, 32), _cdiv(columns, block_n)),
-        pooled, weight, bias, maps, columns, cells,
-        INPUTS=inputs, OUTPUTS=outputs, TAPS=weight.shape[2], BACKWARD=backward,
-        BLOCK_O=32, BLOCK_K=32, BLOCK_N=block_n, PRECISION=precision,
+        mix_kernel, (_cdiv(cells, block_o), _cdiv(columns, 16)),
+        pooled, weight, scale, shift, maps, columns,
+        CELLS=cells, INPUTS=inputs, OUTPUTS=outputs, TAPS=weight.numel() // cells**2,
+        SCALED=scale is not None, BLOCK_O=block_o, BLOCK_K=64, BLOCK_N=16,
+        PRECISION=precision,
     )  # fmt: skip
     return maps
 
 
-def _tiles(width: int, size: int) -> dict[str, int]:
-    return dict(BLOCK_H=16, BLOCK_W=power(width, 16, 64), BLOCK_S=power(size, 16))
+def reduce(x: Tensor, stats: Tensor | None, weight: Tensor, precision: str) -> tuple:
+    """u = relu(norm(x)) and its 1x1 convolution's planes (B, R, H, W); without stats u is x."""
+    batch, channels, height, width = x.shape
+    pixels, reduced = batch * height * width, len(weight)
+    u = x if stats is None else torch.empty_like(x)
+    r0 = x.new_empty(batch, reduced, height, width)
+    launch(
+        norm_reduce_kernel, (_cdiv(pixels, 64),), x, stats, weight, u, r0, pixels, height * width,
+        C=channels, R=reduced, NORM=stats is not None, BLOCK_M=64,
+        BLOCK_C=power(channels, 16, 64), BLOCK_R=power(reduced, 16), PRECISION=precision,
+    )  # fmt: skip
+    return u, r0
+
+
+def _plane_statistics(r0: Tensor, norm: Norm, gamma: Tensor, beta: Tensor) -> Tensor:
+    """(4, R) of the planes."""
+    if norm.held:
+        return _combine(None, 1, 1, norm, gamma, beta)
+    batch, reduced, height, width = r0.shape
+    pixels = batch * height * width
+    chunk = power(_cdiv(pixels, 128), 512, 4096)
+    part = _new(r0, _cdiv(pixels, chunk), 2, reduced)
+    launch(
+        plane_moments_kernel, (len(part), reduced), r0, part, pixels, height * width, chunk,
+        R=reduced, BLOCK_M=512,
+    )  # fmt: skip
+    return _combine(part, pixels, chunk, norm, gamma, beta)
 
 
 class NormReduceMix(torch.autograd.Function):
     """conv1's output x to conv2's input relu(norm(x)) and spatial bias's maps on the grid.
 
     weight belongs to the 1x1 convolution, (R, C, 1, 1), mixing and its bias to the 1-D
-    convolution. The maps are (B, R - taps + 1, S * S), float32.
+    convolution. The maps are (B, R - taps + 1, S * S), float32. They are made beside what follows
+    on the current stream: beside must be joined before they are read.
     """
 
     @staticmethod
     def forward(
         ctx, x, gamma, beta, weight, reduced_gamma, reduced_beta, mixing, mixing_bias,
-        norm, reduced_norm, size,
+        norm, reduced_norm, size, beside,
     ):  # fmt: skip
-        x = _nhwc(x)
-        batch, channels, height, width = x.shape
-        area, reduced = height * width, len(weight)
-        pixels = batch * area
-        weight = weight.contiguous()
+        x, weight = _nhwc(x), weight.contiguous()
         stats = _statistics(x, norm, gamma, beta)
-        u, r0 = torch.empty_like(x), x.new_empty(batch, reduced, height, width)
-        block_m = 128 if channels == 64 else 64
-        chunk = _chunk(pixels, block_m, 512)
-        part = _new(x, _cdiv(pixels, chunk), 2, reduced)
-        launch(
-            norm_reduce_kernel, (len(part),), x, stats, weight, u, r0, part, pixels, area, chunk,
-            C=channels, R=reduced, BLOCK_M=block_m, BLOCK_C=_divisor(channels),
-            BLOCK_R=power(reduced, 16), PRECISION=_dot_precision(x),
-        )  # fmt: skip
-        reduced_stats = _combine(part, pixels, chunk, reduced_norm, reduced_gamma, reduced_beta)
-        rows, columns = axis(height, size, x.device), axis(width, size, x.device)
-        tiles = _tiles(width, size)
-        blocks = _cdiv(width, tiles['BLOCK_W'])
-        pooled = _new(x, blocks, batch, reduced, size * size)
-        launch(
-            pool_kernel, (batch * reduced, blocks), r0, reduced_stats, pooled, rows.pool,
-            columns.pool, height, width, size, R=reduced, SCALED=True, **tiles,
-            PRECISION=_sum_precision(x),
-        )  # fmt: skip
-        pooled = pooled[0] if blocks == 1 else pooled.sum(0)
-        maps = _mix(pooled, mixing, mixing_bias, reduced - mixing.shape[2] + 1, _sum_precision(x))
+        u, r0 = reduce(x, stats, weight, _dot_precision(x))
+        with beside.run(r0):
+            reduced_stats = _plane_statistics(r0, reduced_norm, reduced_gamma, reduced_beta)
+            precision = _sum_precision(x)
+            pooled = pool(r0, reduced_stats, size, precision)
+            outputs = len(weight) - mixing.shape[2] + 1
+            maps = mix(pooled, mixing, None, mixing_bias, outputs, precision)
         ctx.save_for_backward(x, r0, pooled, stats, reduced_stats, weight, mixing)
         ctx.settings = size, norm.held, reduced_norm.held
+        ctx.ahead = None
         return u, maps
 
     @staticmethod
     @first_derivatives_only
     def backward(ctx, du, dmaps):
-        x, r0, pooled, stats, reduced_stats, weight, mixing = ctx.saved_tensors
-        size, held, reduced_held = ctx.settings
-        batch, channels, height, width = x.shape
-        reduced, taps, area = len(weight), mixing.shape[2], height * width
-        pixels, cells, num_maps = batch * area, size * size, dmaps.shape[1]
-        infinite, precision = float('inf'), _sum_precision(x)
-        du, dmaps = _nhwc(du), dmaps.contiguous()
-
-        dmixing, dbias = torch.empty_like(mixing), _new(x, cells)
-        launch(
-            mix_weight_kernel, (_cdiv(cells, 32), _cdiv(cells, 32) * taps),
-            dmaps, pooled, dmixing, dbias, batch * num_maps, cells,
-            INPUTS=reduced, MAPS=num_maps, TAPS=taps, BLOCK_O=32, BLOCK_C=32,
-            BLOCK_N=32, PRECISION=precision,
-        )  # fmt: skip
-        dpooled = _mix(dmaps, mixing, None, reduced, precision, backward=True)
-
-        rows, columns = axis(height, size, x.device), axis(width, size, x.device)
-        tiles = _tiles(width, size)
-        blocks = _cdiv(width, tiles['BLOCK_W'])
-        part, dr0 = _new(x, batch * blocks, 2, reduced), torch.empty_like(r0)
-        arguments = rows.pool, columns.pool
-        kinds = dict(R=reduced, **tiles)
-        launch(
-            pool_backward_kernel, (batch * reduced, blocks), r0, reduced_stats, dpooled, *arguments,
-            None, part, None, height, width, size, **kinds, APPLY=False, PRECISION=precision,
-        )  # fmt: skip
-        sums, dreduced_gamma, dreduced_beta = _combine_gradients(
-            part, reduced_stats, infinite if reduced_held else pixels
-        )
-        launch(
-            pool_backward_kernel, (batch * reduced, blocks), r0, reduced_stats, dpooled, *arguments,
-            sums, None, dr0, height, width, size, **kinds, APPLY=True, PRECISION=precision,
-        )  # fmt: skip
-
+        beside, saved, on_grid = ctx.ahead or NormReduceMix.backward_on_grid(ctx, dmaps)
+        ctx.ahead = None
+        x, _, _, stats, _, weight, _ = saved
+        dr0, dreduced_gamma, dreduced_beta, dmixing, dbias = on_grid
+        held = ctx.settings[1]
+        beside.join()
+        reduced, (_, channels, height, width) = len(weight), x.shape
+        du, area = _nhwc(du), height * width
+        pixels = x.numel() // channels
         block_c = _divisor(channels)
         chunk = _chunk(pixels * (channels // block_c), 256)
         part = _new(x, _cdiv(pixels, chunk), 2, channels)
-        dweight = _new(x, len(part), reduced, channels)
-        kinds = dict(
-            C=channels, R=reduced, BLOCK_M=32, BLOCK_C=block_c, BLOCK_R=power(reduced, 16),
-            PRECISION=_dot_precision(x),
-        )  # fmt: skip
+        weight_part = _new(x, len(part), reduced, channels)
+        # a row of a tile takes a thread for 16 bytes
+        rows = min(32, 128 * 16 // (block_c * x.element_size()))
         launch(
             norm_reduce_backward_sums_kernel, (len(part), channels // block_c),
-            du, x, dr0, stats, weight, part, dweight, pixels, area, chunk, **kinds,
+            du, x, dr0, stats, weight, part, weight_part, pixels, area, chunk,
+            C=channels, R=reduced, BLOCK_M=32, BLOCK_C=block_c, BLOCK_R=power(reduced, 16),
+            ROWS=rows, PRECISION=_dot_precision(x),
         )  # fmt: skip
-        sums, dgamma, dbeta = _combine_gradients(part, stats, infinite if held else pixels)
+        sums, dgamma, dbeta, dweight = _combine_gradients(
+            part, stats, float('inf') if held else pixels, weight_part
+        )
         dx = torch.empty_like(x)
+        block_m = 32 if x.dtype is torch.float32 else 64
         launch(
-            norm_reduce_backward_kernel, (_cdiv(pixels, 32), channels // block_c),
-            du, x, dr0, stats, weight, sums, dx, pixels, area, **kinds,
+            norm_reduce_backward_kernel, (_cdiv(pixels, block_m), channels // block_c),
+            du, x, dr0, stats, weight, sums, dx, pixels, area,
+            C=channels, R=reduced, BLOCK_M=block_m, BLOCK_C=block_c,
         )  # fmt: skip
-        dweight = dweight.sum(0).view(weight.shape)
         return (
-            dx, dgamma, dbeta, dweight, dreduced_gamma, dreduced_beta, dmixing, dbias,
-            None, None, None,
+            dx, dgamma, dbeta, dweight.view(weight.shape), dreduced_gamma, dreduced_beta,
+            dmixing, dbias, None, None, None, None,
         )  # fmt: skip
+
+    @staticmethod
+    def backward_on_grid(ctx, dmaps: Tensor) -> tuple:
+        """The part that only dmaps is needed for; Widen starts it, beside conv2's gradients.
+
+        Returns:
+            What is to be joined, the saved tensors, and the gradients dr0, dreduced_gamma,
+            dreduced_beta, dmixing and dbias.
+        """
+        saved = x, r0, pooled, _, reduced_stats, _, mixing = ctx.saved_tensors
+        size, _, reduced_held = ctx.settings
+        batch, reduced, height, width = r0.shape
+        taps, cells, maps = mixing.shape[2], size * size, dmaps.shape[1]
+        precision, dmaps = _sum_precision(x), dmaps.contiguous()
+        kinds = dict(CELLS=cells, INPUTS=reduced, OUTPUTS=maps, TAPS=taps)
+        pooling = Pooling.of(r0, size)
+        parts, part_rows = pooling.parts(r0, batch * reduced)
+        beside = Beside(x)
+        with beside.run(dmaps):
+            dpooled = torch.empty_like(pooled)
+            launch(
+                mix_backward_kernel, (_cdiv(cells, 16), _cdiv(batch * reduced, 64)),
+                dmaps, mixing, dpooled, batch * reduced,
+                **kinds, BLOCK_O=16, BLOCK_K=power(cells, 16, 128), BLOCK_N=64,
+                PRECISION=precision,
+            )  # fmt: skip
+            part, dr0 = _new(r0, batch * parts, 2, reduced), torch.empty_like(r0)
+            arguments = r0, reduced_stats, dpooled, pooling.rows.pool, pooling.columns.pool
+            sides = height, width, size, part_rows
+            run = functools.partial(launch, pool_backward_kernel, (batch * reduced, parts))
+            options = dict(R=reduced, **pooling.tiles)
+            run(*arguments, None, part, None, *sides, **options, APPLY=False, PRECISION=precision)
+            total = float('inf') if reduced_held else batch * height * width
+            sums, *gradients = _combine_gradients(part, reduced_stats, total)
+            run(*arguments, sums, None, dr0, *sides, **options, APPLY=True, PRECISION=precision)
+            dmixing, dbias = torch.empty_like(mixing), _new(r0, cells)
+            launch(
+                mix_weight_kernel, (_cdiv(cells, 16), _cdiv(cells * taps, 32)),
+                dmaps, pooled, dmixing, dbias, batch * maps,
+                **kinds, BLOCK_O=16, BLOCK_K=32, BLOCK_N=64, PRECISION=precision,
+            )  # fmt: skip
+        return beside, saved, (dr0, *gradients, dmixing, dbias)
 
 
 class Widen(torch.autograd.Function):
     """conv2's output y, (B, C, H, W), and maps on the grid to conv3's input, (B, wide, H, W).
 
     That is relu(norm(cat(y, up(maps)))) followed by zeros, channels last; gamma and beta belong to
-    the whole norm.
+    the whole norm. beside is joined. mixing_node is the maps' ``grad_fn``, or None.
     """
 
     @staticmethod
-    def forward(ctx, y, maps, gamma, beta, norm, map_norm, size, wide):
-        y, maps = _nhwc(y), maps.contiguous()
+    def forward(
+        ctx, y, maps, gamma, beta, norm, map_norm, size, wide, beside, mixing_node
+    ):  # fmt: skip
+        y = _nhwc(y)
         batch, channels, height, width = y.shape
         num_maps, area = maps.shape[1], height * width
-        stats = _statistics(y, norm, gamma[:channels], beta[:channels])
         rows, columns = axis(height, size, y.device), axis(width, size, y.device)
         grids = rows.sums, columns.sums, rows.gram, columns.gram
         part = None
-        if not map_norm.held:
-            part = _new(y, _cdiv(batch, 16), 2, num_maps)
-            launch(
-                grid_moments_kernel, (len(part), num_maps), maps, *grids, part, batch, size, area,
-                MAPS=num_maps, BLOCK_N=16, BLOCK_S=power(size * size, 16),
-            )  # fmt: skip
-        map_stats = _combine(
-            part, batch * area, 16 * area, map_norm, gamma[channels:], beta[channels:]
-        )
+        with beside.run():
+            if not map_norm.held:
+                part = _new(y, _cdiv(batch, 16), 2, num_maps)
+                launch(
+                    grid_moments_kernel, (len(part), num_maps),
+                    maps, *grids, part, batch, size, area,
+                    MAPS=num_maps, BLOCK_N=16, BLOCK_S=power(size * size, 16),
+                )  # fmt: skip
+            map_stats = _combine(
+                part, batch * area, 16 * area, map_norm, gamma[channels:], beta[channels:]
+            )
+        stats = _statistics(y, norm, gamma[:channels], beta[:channels])
+        beside.join()
         buf = torch.empty(
             (batch, wide, height, width), dtype=y.dtype, device=y.device,
             memory_format=torch.channels_last,
         )  # fmt: skip
-        launch(
-            widen_kernel, (_cdiv(batch * area, 32),), y, stats, maps, map_stats, buf,
-            batch * area, height, width, size, C=channels, WIDE=wide, MAPS=num_maps,
-            SCALED=True, BLOCK_M=32, BLOCK_C=power(channels, most=64),
-            BLOCK_E=power(wide - channels),
-        )  # fmt: skip
+        widen(y, stats, maps, map_stats, buf, size)
         ctx.save_for_backward(y, buf, maps, stats, map_stats)
         ctx.settings = size, norm.held, map_norm.held
+        ctx.mixing_node = mixing_node
         return buf
 
     @staticmethod
@@ -393,29 +470,52 @@ class Widen(torch.autograd.Function):
         batch, channels, height, width = y.shape
         num_maps, wide = maps.shape[1], buf.shape[1]
         dbuf = _nhwc(dbuf)
-        dy, _, dgamma, dbeta = _norm_backward(dbuf, None, y, stats, held, wide, False, True)
+        dgamma, dbeta = _new(y, channels + num_maps), _new(y, channels + num_maps)
+        beside, block_e = Beside(y), power(num_maps, 4)
+        pooling = Pooling.of(y, size, max(16, 256 // block_e))
+        parts, part_rows = pooling.parts(y, batch, whole=True)
+        with beside.run():
+            d = _new(y, parts, batch, num_maps, size * size)
+            part = _new(y, parts * batch, 2, num_maps)
+            launch(
+                adjoint_kernel, (batch, parts), dbuf, buf, maps, map_stats, d, part,
+                pooling.rows.up, pooling.columns.up, height, width, size, part_rows, num_warps=8,
+                C=channels, WIDE=wide, MAPS=num_maps, **pooling.tiles, BLOCK_E=block_e,
+                PRECISION=_sum_precision(y),
+            )  # fmt: skip
+            d = d[0] if parts == 1 else d.sum(0)
+            total = float('inf') if maps_held else batch * height * width
+            sums, _, _ = _combine_gradients(
+                part, map_stats, total, into=(dgamma[channels:], dbeta[channels:])
+            )
+            dmaps = torch.empty_like(maps)
+            rows, columns = pooling.rows, pooling.columns
+            launch(
+                grid_backward_kernel, (_cdiv(batch, 16), num_maps), maps, d, map_stats, sums, dmaps,
+                rows.sums, columns.sums, rows.gram, columns.gram, batch, size,
+                MAPS=num_maps, BLOCK_N=16, BLOCK_S=power(size * size, 16),
+            )  # fmt: skip
+        into = dgamma[:channels], dbeta[:channels]
+        dy, *_ = _norm_backward(dbuf, None, y, stats, held, wide, False, True, into)
+        beside.join()
+        if ctx.mixing_node is not None:
+            ctx.mixing_node.ahead = NormReduceMix.backward_on_grid(ctx.mixing_node, dmaps)
+            ctx.mixing_node = None
+        return dy, dmaps, dgamma, dbeta, None, None, None, None, None, None
 
-        rows, columns = axis(height, size, y.device), axis(width, size, y.device)
-        tiles = _tiles(width, size)
-        blocks = _cdiv(width, tiles['BLOCK_W'])
-        d = _new(y, blocks, batch, num_maps, size * size)
-        part = _new(y, blocks * batch, 2, num_maps)
-        launch(
-            adjoint_kernel, (batch * num_maps, blocks), dbuf, buf, maps, map_stats, d, part,
-            rows.up, columns.up, height, width, size,
-            C=channels, WIDE=wide, MAPS=num_maps, **tiles, PRECISION=_sum_precision(y),
-        )  # fmt: skip
-        d = d[0] if blocks == 1 else d.sum(0)
-        total = float('inf') if maps_held else batch * height * width
-        sums, dmap_gamma, dmap_beta = _combine_gradients(part, map_stats, total)
-        dmaps = torch.empty_like(maps)
-        launch(
-            grid_backward_kernel, (_cdiv(batch, 16), num_maps), maps, d, map_stats, sums, dmaps,
-            rows.sums, columns.sums, rows.gram, columns.gram, batch, size,
-            MAPS=num_maps, BLOCK_N=16, BLOCK_S=power(size * size, 16),
-        )  # fmt: skip
-        dgamma, dbeta = torch.cat([dgamma, dmap_gamma]), torch.cat([dbeta, dmap_beta])
-        return dy, dmaps, dgamma, dbeta, None, None, None, None
+
+def widen(
+    y: Tensor, stats: Tensor, maps: Tensor, map_stats: Tensor | None, out: Tensor, size: int
+) -> None:  # fmt: skip
+    """Write relu(norm(y)), the upsampled maps and zeros to out; see :func:`widen_kernel`."""
+    batch, channels, height, width = y.shape
+    pixels, wide = batch * height * width, out.shape[1]
+    launch(
+        widen_kernel, (_cdiv(pixels, 32),),
+        y, stats, maps, map_stats, out, pixels, height, width, size,
+        C=channels, WIDE=wide, MAPS=maps.shape[1], SCALED=map_stats is not None,
+        BLOCK_M=32, BLOCK_C=power(channels, most=64), BLOCK_E=power(wide - channels),
+    )  # fmt: skip
 
 
 def is_supported(norm: nn.Module | None) -> bool:

@@ -70,7 +70,7 @@ def test_each_triton_kernel(triton_kernels, shape, dtype, tolerance, memory_form
     assert_near(pooled, F.adaptive_avg_pool2d(reduced, size).flatten(2), tolerance)
 
     mixing, scale, shift = torch.randn(cells, 3, cells), torch.randn(3, 1), torch.randn(3, cells)
-    maps = triton_kernels.mix(pooled, mixing.flatten(1), scale, shift, 3)
+    maps = triton_kernels.mix(pooled, mixing.flatten(1), scale, shift, 3, 'ieee')
     conv = F.conv1d(pooled[:, :5].transpose(1, 2).double(), mixing.transpose(1, 2).double())
     assert_near(maps, conv.transpose(1, 2) * scale.double() + shift.double(), 1e-6)
 
@@ -96,7 +96,7 @@ def test_the_cpu_kernel(cpu_kernels, shape, stride, taps, memory_format):
     mixing, scale = torch.randn(cells, taps, cells), torch.randn(10, 1)
     shift, added = torch.randn(10, cells), torch.randn(2 * channels)
     ours = cpu_kernels.concatenate(
-        y, added, x, weight, bias, mixing.flatten(1), scale, shift, size, 10, 13
+        lambda: y, added, x, weight, bias, mixing.flatten(1), scale, shift, size, 10, 13
     )
     assert ours.is_contiguous(memory_format=torch.channels_last)
 
@@ -109,7 +109,7 @@ def test_the_cpu_kernel(cpu_kernels, shape, stride, taps, memory_format):
     assert_near(ours, F.pad(torch.cat(parts, dim=1), (0, 0, 0, 0, 0, 3)).relu(), 2e-6)
     with pytest.raises(ValueError, match='float32 on a CPU is expected'):
         cpu_kernels.concatenate(
-            y, added, x.double(), weight, bias, mixing, scale, shift, size, 1, 1
+            lambda: y, added, x.double(), weight, bias, mixing, scale, shift, size, 1, 1
         )
 
 
@@ -139,7 +139,7 @@ def test_kernels_equal_the_operators(kernels, num_channels):
     x[0, 3, 4, 5] = float('nan')  # where PyTorch's operators keep it, so do the kernels
     bias = torch.randn(128, device=device)
     with torch.no_grad():
-        ours = layer.concatenate_in_kernels(y, bias, x, kernels)
+        ours = layer.concatenate_in_kernels(lambda: y, bias, x, kernels)
         theirs = layer.concatenate(y + bias[:, None, None], x)
     assert theirs.isnan().any() and not theirs[1].isnan().any()
     joined = 128 + num_channels
