@@ -18,7 +18,7 @@ if DRY := bool(os.environ.get('MMSB_DRY')):
 
 import torch
 
-from mmsb.models.kernels import dispatch
+from mmsb.models.kernels import dispatch, launching
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'analysis_tools' / 'benchmark.py'
 TRAINING = '--mode training --layout nhwc --batch 128'
@@ -31,6 +31,7 @@ DETECTION = (
 RUNS = {
     'training_bf16': f'ResNet-50 SB stock {TRAINING} --dtype bf16',
     'training_bf16_graph': f'ResNet-50 SB stock {TRAINING} --dtype bf16 --graph',
+    'training_bf16_graph_beside': f'ResNet-50 SB {TRAINING} --dtype bf16 --graph',
     'training_bf16_operators': f'ResNet-50 SB {TRAINING} --dtype bf16 --operators',
     'training_fp16': f'ResNet-50 SB stock {TRAINING} --dtype fp16',
     'training_fp16_graph': f'ResNet-50 SB stock {TRAINING} --dtype fp16 --graph',
@@ -39,6 +40,7 @@ RUNS = {
     'training_no_kernels': f'ResNet-50 SB {TRAINING} --dtype bf16 fp32 --no-kernels --graph',
     'fused': f'ResNet-50 SB stock {FUSED} --batch 128 --dtype bf16 fp32',
     'fused_graph': f'ResNet-50 SB {FUSED} --batch 1 8 128 --dtype bf16 fp32 --graph',
+    'fused_graph_beside': f'ResNet-50 SB {FUSED} --batch 1 8 128 --dtype bf16 --graph',
     'fused_operators': f'ResNet-50 SB {FUSED} --batch 128 --dtype bf16 --operators',
     'unfused_graph': 'ResNet-50 SB SE GC stock --layout nhwc --batch 128 --dtype bf16 --graph',
     'unfused': 'ResNet-50 SB SE GC stock --layout nhwc --batch 128 --dtype bf16',
@@ -52,7 +54,15 @@ RUNS = {
     'compiled': f'ResNet-50 SB {TRAINING} --dtype bf16 --compile',
 }
 # Which runs need the same kernels as another one, or none
-COMPILED_ELSEWHERE = 'graph', 'operators', 'no_kernels', 'kernels', 'segmentor', 'compiled'
+COMPILED_ELSEWHERE = (
+    'graph',
+    'beside',
+    'operators',
+    'no_kernels',
+    'kernels',
+    'segmentor',
+    'compiled',
+)
 # Images of the steps that compile kernels: twenty processes share the GPU's memory. Combining the
 # results of more than 64 programs is a kernel of its own, which this batch needs as larger ones do.
 STEP_BATCH = 72
@@ -143,6 +153,9 @@ def compile_kernels(names: list[str]) -> None:
 def measure(name: str, out: str) -> bool:
     """Does a run; whether it succeeded. What went wrong is printed, for the others go on."""
     words = shlex.split(RUNS[name])
+    least = launching.LEAST_BESIDE
+    if name.endswith('beside'):  # with a second stream
+        launching.LEAST_BESIDE = 0
     try:
         if name == 'kernels':
             widths = [int(width) for width in words[1:]]
@@ -155,6 +168,8 @@ def measure(name: str, out: str) -> bool:
         return False
     except SystemExit as end:  # the tool has said why
         return not end.code
+    finally:
+        launching.LEAST_BESIDE = least
     return True
 
 

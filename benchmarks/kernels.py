@@ -35,15 +35,13 @@ TILES = {
     'norm_kernel': dict(BLOCK_M=0, BLOCK_C=1),
     'norm_backward_sums_kernel': dict(BLOCK_M=None, BLOCK_C=1),
     'norm_backward_kernel': dict(BLOCK_M=0, BLOCK_C=1),
-    'norm_reduce_kernel': dict(BLOCK_M=None),
+    'norm_reduce_kernel': dict(BLOCK_M=0),
     'norm_reduce_backward_sums_kernel': dict(BLOCK_M=None, BLOCK_C=1),
     'norm_reduce_backward_kernel': dict(BLOCK_M=0, BLOCK_C=1),
     'widen_kernel': dict(BLOCK_M=0),
-    'pool_kernel': dict(BLOCK_H=None),
-    'pool_backward_kernel': dict(BLOCK_H=None),
-    'adjoint_kernel': dict(BLOCK_H=None),
     'mix_kernel': dict(BLOCK_O=0, BLOCK_N=1, BLOCK_K=None),
-    'mix_weight_kernel': dict(BLOCK_N=None),
+    'mix_backward_kernel': dict(BLOCK_O=0, BLOCK_N=1, BLOCK_K=None),
+    'mix_weight_kernel': dict(BLOCK_O=0, BLOCK_K=1, BLOCK_N=None),
     'grid_backward_kernel': dict(BLOCK_N=0),
 }
 

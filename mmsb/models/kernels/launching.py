@@ -13,9 +13,9 @@ import torch
 import triton
 from torch import Tensor
 
-# Features with fewer elements than this take so short that a second stream costs more than it
-# saves, unless a CUDA graph keeps it
-LEAST_BESIDE = 2**22
+# Least number of elements of features for work on a second stream, inf for none. It is not used
+# before it has been measured: benchmarks/gpu_all.sh runs both ways.
+LEAST_BESIDE = float('inf')
 
 # Triton's interpreter computes on the CPU, with numpy: for tests
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -77,17 +77,16 @@ def power(number: int, least: int = 1, most: int = 1 << 20) -> int:
 
 
 class Beside:
-    """Run small kernels on a second stream while the current one goes on, then join them.
+    """Run small kernels on a second stream while the current one goes on, if that pays.
 
     Work on the grid fills a tenth of a GPU, and runs beside a convolution. The second stream has
     its own memory. What it takes from the allocator is safe on the current stream after
     :meth:`join`, and is used again only by later work of the second stream, which waits for the
-    current one. It must not be joined later than the current stream frees what :meth:`run` was
-    given, which is therefore kept until then.
+    current one. The tensors of the current stream that it reads are kept until then.
 
     Args:
-        x: Features next to which the kernels run. Small ones, and those on a CPU, get no second
-            stream: everything runs in order.
+        x: Features next to which the kernels run. With fewer elements than ``LEAST_BESIDE``, or on
+            a CPU, there is no second stream: everything runs in order.
     """
 
     _streams: dict[tuple[int, int], torch.cuda.Stream] = {}
@@ -95,9 +94,7 @@ class Beside:
     def __init__(self, x: Tensor):
         self._kept: tuple[Tensor, ...] = ()
         self._device, self._side = x.device, None
-        self._on = x.is_cuda and (
-            x.numel() >= LEAST_BESIDE or torch.cuda.is_current_stream_capturing()
-        )
+        self._on = x.is_cuda and x.numel() >= LEAST_BESIDE
 
     @contextmanager
     def run(self, *tensors: Tensor) -> Iterator[None]:

@@ -22,27 +22,40 @@ def planes_at(p, area, R: tl.constexpr):
 @triton.jit(do_not_specialize=['pixels', 'area'])
 def norm_reduce_kernel(
     x, stats, weight, u, r0, pixels, area,
-    C: tl.constexpr, R: tl.constexpr, NORM: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr, PRECISION: tl.constexpr,
+    C: tl.constexpr, R: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Compute u and r0; without NORM, r0 alone, for x that is u already."""
-    first, row = tl.program_id(0).to(tl.int64) * BLOCK_M, tl.arange(0, BLOCK_M)
-    r, p = tl.arange(0, BLOCK_R), first + row
-    ok = p < pixels
-    x += first * C
-    u += first * C
+    """Compute u and r0. BLOCK_C holds all channels."""
+    p = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    c, inside = tl.arange(0, BLOCK_C), p < pixels
+    at, mask = p[:, None] * C + c[None, :], inside[:, None] & (c < C)[None, :]
+    scale = tl.load(stats + 2 * C + c, mask=c < C, other=0.0)
+    shift = tl.load(stats + 3 * C + c, mask=c < C, other=0.0)
+    v = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    v = relu(v * scale[None, :] + shift[None, :]).to(u.dtype.element_ty)
+    tl.store(u + at, v, mask=mask)
+    v, plane = v.to(tl.float32), planes_at(p, area, R)
+    for r in tl.static_range(R):
+        w = tl.load(weight + r * C + c, mask=c < C, other=0.0).to(r0.dtype.element_ty)
+        q = tl.sum(v * w.to(tl.float32)[None, :], axis=1)
+        tl.store(r0 + plane + r * area, q, mask=inside)
+
+
+@triton.jit(do_not_specialize=['pixels', 'area'])
+def reduce_kernel(
+    u, weight, r0, pixels, area,
+    C: tl.constexpr, R: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_R: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Compute r0 alone, for inference; without u to write, a product of matrices is faster."""
+    p = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    r, ok = tl.arange(0, BLOCK_R), p < pixels
     q = tl.zeros([BLOCK_M, BLOCK_R], tl.float32)
     for start in tl.static_range(0, C, BLOCK_C):
         c = start + tl.arange(0, BLOCK_C)
         real = (c < C)[None, :]
-        at, mask = row[:, None] * C + c[None, :], ok[:, None] & real
-        v = tl.load(x + at, mask=mask, other=0.0)
-        if NORM:
-            scale = tl.load(stats + 2 * C + c, mask=c < C, other=0.0)
-            shift = tl.load(stats + 3 * C + c, mask=c < C, other=0.0)
-            v = relu(v.to(tl.float32) * scale[None, :] + shift[None, :]).to(u.dtype.element_ty)
-            tl.store(u + at, v, mask=mask)
-        w = tl.load(weight + r[:, None] * C + c[None, :], mask=(r < R)[:, None] & real, other=0.0)
+        v = tl.load(u + p[:, None] * C + c[None, :], mask=ok[:, None] & real, other=0.0)
+        mask = (r < R)[:, None] & real
+        w = tl.load(weight + r[:, None] * C + c[None, :], mask=mask, other=0.0)
         q = dot(v, tl.trans(w).to(v.dtype), q, PRECISION)
     at = planes_at(p, area, R)[None, :] + r[:, None] * area
     tl.store(r0 + at, tl.trans(q), mask=(r < R)[:, None] & ok[None, :])

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from . import training
-from .launching import Beside
+from .launching import Beside, launch, power
+from .reduction import reduce_kernel
 
 
 def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
@@ -28,7 +29,14 @@ def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
         (B, R, size * size), float32.
     """
     x, precision = x.contiguous(memory_format=torch.channels_last), _precision(x)
-    _, r0 = training.reduce(x, None, weight, precision)
+    batch, channels, height, width = x.shape
+    pixels, reduced = batch * height * width, len(weight)
+    r0 = x.new_empty(batch, reduced, height, width)
+    launch(
+        reduce_kernel, (-(-pixels // 64),), x, weight, r0, pixels, height * width,
+        C=channels, R=reduced, BLOCK_M=64, BLOCK_C=power(channels, 16, 64),
+        BLOCK_R=power(reduced, 16), PRECISION=precision,
+    )  # fmt: skip
     return training.pool(r0, bias, size, precision, scaled=False)
 
 

@@ -284,16 +284,17 @@ def mix(
     return maps
 
 
-def reduce(x: Tensor, stats: Tensor | None, weight: Tensor, precision: str) -> tuple:
-    """u = relu(norm(x)) and its 1x1 convolution's planes (B, R, H, W); without stats u is x."""
+def _norm_reduce(x: Tensor, stats: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """u = relu(norm(x)) and its 1x1 convolution's planes (B, R, H, W)."""
     batch, channels, height, width = x.shape
     pixels, reduced = batch * height * width, len(weight)
-    u = x if stats is None else torch.empty_like(x)
-    r0 = x.new_empty(batch, reduced, height, width)
+    u, r0 = torch.empty_like(x), x.new_empty(batch, reduced, height, width)
+    block_c = power(channels, 16)
+    block_m = max(8, min(64, 4096 // block_c))
     launch(
-        norm_reduce_kernel, (_cdiv(pixels, 64),), x, stats, weight, u, r0, pixels, height * width,
-        C=channels, R=reduced, NORM=stats is not None, BLOCK_M=64,
-        BLOCK_C=power(channels, 16, 64), BLOCK_R=power(reduced, 16), PRECISION=precision,
+        norm_reduce_kernel, (_cdiv(pixels, block_m),),
+        x, stats, weight, u, r0, pixels, height * width,
+        C=channels, R=reduced, BLOCK_M=block_m, BLOCK_C=block_c,
     )  # fmt: skip
     return u, r0
 
@@ -328,7 +329,7 @@ class NormReduceMix(torch.autograd.Function):
     ):  # fmt: skip
         x, weight = _nhwc(x), weight.contiguous()
         stats = _statistics(x, norm, gamma, beta)
-        u, r0 = reduce(x, stats, weight, _dot_precision(x))
+        u, r0 = _norm_reduce(x, stats, weight)
         with beside.run(r0):
             reduced_stats = _plane_statistics(r0, reduced_norm, reduced_gamma, reduced_beta)
             precision = _sum_precision(x)

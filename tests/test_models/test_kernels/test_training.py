@@ -1,6 +1,9 @@
 """Kernels of training, in Triton's interpreter or on a GPU, against float64 and the operators."""
 
 import copy
+import weakref
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from torch import nn
 from mmsb.models import SBResNet
 
 pytest.importorskip('triton', minversion='3.2')
-from mmsb.models.kernels import dispatch
+from mmsb.models.kernels import dispatch, launching
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
@@ -114,3 +117,66 @@ def test_half_precision(layer, index, shape, size, mode, options, dtype):
         errors.append({key: error(got[key], expected[key]) for key in expected})
     for key, theirs in errors[1].items():
         assert errors[0][key] <= 2 * theirs + 2e-3, (key, errors[0][key], theirs)
+
+
+class _Stream:
+    """Notes what a CUDA stream is told."""
+
+    def __init__(self, name, told):
+        self.name, self.told, self.cuda_stream = name, told, name
+
+    def wait_stream(self, other):
+        self.told.append(f'{self.name} waits for {other.name}')
+
+
+def test_the_second_stream_waits_and_is_waited_for(monkeypatch):
+    told = []
+    streams = [_Stream('first', told)]
+
+    @contextmanager
+    def within(stream):
+        streams.append(stream)
+        yield
+        streams.pop()
+
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda device: streams[-1])
+    monkeypatch.setattr(torch.cuda, 'Stream', lambda device, priority: _Stream('second', told))
+    monkeypatch.setattr(torch.cuda, 'stream', within)
+    monkeypatch.setattr(launching, 'LEAST_BESIDE', 4)
+    monkeypatch.setattr(launching.Beside, '_streams', {})
+    read = torch.zeros(4)
+    kept = weakref.ref(read)
+    beside = launching.Beside(SimpleNamespace(device=read.device, is_cuda=True, numel=lambda: 4))
+    with beside.run(read):
+        told.append(streams[-1].name)
+    del read
+    assert kept() is not None  # or the first stream could use its memory for something else
+    beside.join()
+    beside.join()
+    assert told == ['second waits for first', 'second', 'first waits for second']
+    assert kept() is None
+    for small in (torch.zeros(4), SimpleNamespace(device=None, is_cuda=True, numel=lambda: 3)):
+        beside = launching.Beside(small)
+        with beside.run():
+            assert streams[-1].name == 'first'
+        beside.join()
+    assert len(told) == 3
+
+
+@pytest.mark.cuda
+@cuda
+def test_the_second_stream_changes_nothing(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
+    torch.manual_seed(0)
+    network = SBResNet(50, base_channels=64).cuda()
+    x = torch.randn(4, 3, 128, 96, device='cuda')
+    steps = []
+    for least in (float('inf'), 0, 0):
+        monkeypatch.setattr(launching, 'LEAST_BESIDE', least)
+        network_now = copy.deepcopy(network)
+        for _ in range(3):
+            outs = network_now(x)
+            torch.autograd.backward(list(outs), [out.sign() for out in outs])
+        steps.append([*outs, *(p.grad for p in network_now.parameters()), *network_now.buffers()])
+    for inorder, *others in zip(*steps, strict=True):
+        assert all(torch.equal(inorder, other) for other in others)
