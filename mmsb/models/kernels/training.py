@@ -344,8 +344,10 @@ class NormReduceMix(torch.autograd.Function):
     @staticmethod
     @first_derivatives_only
     def backward(ctx, du, dmaps):
-        beside, saved, on_grid = ctx.ahead or NormReduceMix.backward_on_grid(ctx, dmaps)
-        ctx.ahead = None
+        ahead, ctx.ahead = ctx.ahead, None
+        if ahead is None or ahead[0].data_ptr() != dmaps.data_ptr():  # another backward pass's
+            ahead = NormReduceMix.backward_on_grid(ctx, dmaps)
+        _, beside, saved, on_grid = ahead
         x, _, _, stats, _, weight, _ = saved
         dr0, dreduced_gamma, dreduced_beta, dmixing, dbias = on_grid
         held = ctx.settings[1]
@@ -385,14 +387,14 @@ class NormReduceMix(torch.autograd.Function):
         """The part that only dmaps is needed for; Widen starts it, beside conv2's gradients.
 
         Returns:
-            What is to be joined, the saved tensors, and the gradients dr0, dreduced_gamma,
-            dreduced_beta, dmixing and dbias.
+            dmaps, what is to be joined, the saved tensors, and the gradients dr0,
+            dreduced_gamma, dreduced_beta, dmixing and dbias.
         """
         saved = x, r0, pooled, _, reduced_stats, _, mixing = ctx.saved_tensors
         size, _, reduced_held = ctx.settings
         batch, reduced, height, width = r0.shape
         taps, cells, maps = mixing.shape[2], size * size, dmaps.shape[1]
-        precision, dmaps = _sum_precision(x), dmaps.contiguous()
+        precision, given, dmaps = _sum_precision(x), dmaps, dmaps.contiguous()
         kinds = dict(CELLS=cells, INPUTS=reduced, OUTPUTS=maps, TAPS=taps)
         pooling = Pooling.of(r0, size)
         parts, part_rows = pooling.parts(r0, batch * reduced)
@@ -420,7 +422,7 @@ class NormReduceMix(torch.autograd.Function):
                 dmaps, pooled, dmixing, dbias, batch * maps,
                 **kinds, BLOCK_O=16, BLOCK_K=32, BLOCK_N=64, PRECISION=precision,
             )  # fmt: skip
-        return beside, saved, (dr0, *gradients, dmixing, dbias)
+        return given, beside, saved, (dr0, *gradients, dmixing, dbias)
 
 
 class Widen(torch.autograd.Function):
@@ -501,7 +503,6 @@ class Widen(torch.autograd.Function):
         beside.join()
         if ctx.mixing_node is not None:
             ctx.mixing_node.ahead = NormReduceMix.backward_on_grid(ctx.mixing_node, dmaps)
-            ctx.mixing_node = None
         return dy, dmaps, dgamma, dbeta, None, None, None, None, None, None
 
 

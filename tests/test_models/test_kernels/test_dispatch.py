@@ -217,6 +217,18 @@ def test_checkpointing_gives_the_same_gradients(kernels_everywhere):
     assert checkpointed.bn1.num_batches_tracked == 2  # as PyTorch's operators
 
 
+def test_backward_passes_over_a_part_of_the_graph_leave_nothing_behind(kernels_everywhere):
+    block = SBResNet(50, base_channels=16).layer1[1]
+    x = torch.randn(2, 64, 9, 8)
+    out = block(x)
+    torch.autograd.grad(out.square().sum(), block.conv2.weight, retain_graph=True)
+    ours = torch.autograd.grad(out.sum(), list(block.parameters()))
+    block.kernels = False
+    theirs = torch.autograd.grad(block(x).sum(), list(block.parameters()))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
 def test_second_derivatives_are_refused(kernels_everywhere):
     block = SBResNet(**SMALL).to(DEVICE).layer2[1]
     x = X.to(DEVICE).requires_grad_()
