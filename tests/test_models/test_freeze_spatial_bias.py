@@ -92,6 +92,14 @@ class TestTheDefault:
                          'spatial_bias.mixing.bias', 'bn2.weight', 'bn2.bias', 'conv3.weight')
         }  # fmt: skip
 
+    @pytest.mark.parametrize('detector', ['faster_rcnn', 'cascade_rcnn'])
+    def test_without_spatial_bias_in_it_the_frozen_stage_stays_frozen(self, root, detector):
+        path = root / f'configs/{detector}_sb_r50-s23_fpn_1x_coco.py'
+        with torch.device('meta'):
+            model = MODELS.build(Config.fromfile(path).model.backbone)
+        assert not any(p.requires_grad for p in model.layer1.parameters())
+        assert model.layer2[0].spatial_bias.mixing.weight.requires_grad
+
     def test_loading_changes_nothing(self):
         # DDP and the optimizer are there before the weights
         model = build(**HELD)
