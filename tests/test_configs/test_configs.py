@@ -98,7 +98,7 @@ def baseline_of(path: str) -> Path:
     name = re.sub('-(grow|pretrained)', '', name.removeprefix('sb_').replace('_sb_', '_'))
     if folder.name == 'longrange':
         name = re.sub('(r1[14])-[^_]*', r'\1', name)
-    if folder.name in ('cifar100', 'imagenet'):
+    if folder.name in ('cifar100', 'imagenet', 'configs'):
         name = re.sub('-s[^_]*', '', name, count=1)
     if folder.name == 'imagenet':
         folder = folder.parent

@@ -59,7 +59,8 @@ def build(cfg):
         return runner.model, runner.build_optim_wrapper(cfg.optim_wrapper)
 
 
-@pytest.mark.parametrize('path', CONFIGS)
+# every part of the one left out, which is slow, is in others
+@pytest.mark.parametrize('path', [p for p in CONFIGS if 'cascade_rcnn_sb_r50-s23' not in p])
 def test_step(path):
     cfg = Config.fromfile(ROOT / path)
     pytest.importorskip(f'{cfg.default_scope}.models')

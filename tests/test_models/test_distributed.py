@@ -1,7 +1,9 @@
 """SBResNet on several processes (gloo, CPU)."""
 
 import copy
+import os
 import socket
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,6 +14,10 @@ from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmsb.models import SBResNet
+from mmsb.models.kernels import dispatch
+
+# tests/conftest.py asks for it where there is no GPU
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1' and find_spec('triton') is not None
 
 
 def build(**kwargs):
@@ -33,6 +39,28 @@ def plain_weights():
     return SBResNet(base_channels=8, spatial_bias=None).state_dict()
 
 
+def block_gradients(model, block, rank):
+    """A block's gradients of a step whose batch norms see one rank's features alone."""
+    generator = torch.Generator().manual_seed(rank)
+    out = model(torch.randn(2, 64, 6, 5, generator=generator))
+    (out * torch.randn(out.shape, generator=generator)).mean().backward()
+    return {name: p.grad.clone() for name, p in block.named_parameters()}
+
+
+def one_block():
+    torch.manual_seed(0)
+    return SBResNet(base_channels=16, spatial_bias=dict(size=4)).layer1[1]
+
+
+def _gradients_of_kernels(rank):
+    """Run a block in Triton's interpreter, which is slow; its gradients and if kernels ran."""
+    dispatch.DEVICES, ran, bottleneck = ('cpu',), [], dispatch.bottleneck
+    dispatch.bottleneck = lambda *args: ran.append(bottleneck(*args)) or ran[0]
+    block = one_block()
+    gradients = block_gradients(DistributedDataParallel(block), block, rank)
+    return gradients, ran[0] is not None
+
+
 def _two_steps(rank, port, results):
     MMLogger.get_current_instance().setLevel('WARNING')
     dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
@@ -47,12 +75,14 @@ def _two_steps(rank, port, results):
             optimizer.step()
         parameters = model.module.named_parameters()
         results[rank, freeze] = {name: p.detach().clone() for name, p in parameters}
+    if INTERPRETED:
+        results[rank, 'kernels'] = _gradients_of_kernels(rank)
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
 def of_two_processes():
-    """Parameters after two steps, of each rank, by freeze_spatial_bias."""
+    """Parameters after two steps, of each rank, by freeze_spatial_bias; gradients."""
     with socket.socket() as sock:
         sock.bind(('127.0.0.1', 0))
         port = sock.getsockname()[1]
@@ -85,6 +115,22 @@ def test_ddp_with_frozen_stages(freeze, of_two_processes):
         assert {f'layer1.0.{name}' for name in (
             'conv3.weight', 'bn2.bias', 'spatial_bias.mixing.weight')} <= held  # fmt: skip
         assert not held & {'layer1.0.conv1.weight', 'layer1.0.conv2.weight', 'layer1.0.bn3.bias'}
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="needs Triton's interpreter")
+def test_ddp_averages_the_gradients_of_the_kernels(of_two_processes):
+    """They are the mean of those that operators give for each half of the batch."""
+    pytest.importorskip('triton', minversion='3.2')
+    halves = []
+    for rank in range(2):
+        block = one_block()
+        halves.append(block_gradients(block, block, rank))
+    for rank in range(2):
+        gradients, ran = of_two_processes[rank, 'kernels']
+        assert ran and gradients.keys() == halves[0].keys()
+        for name, gradient in gradients.items():
+            expected = (halves[0][name] + halves[1][name]) / 2
+            torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6, msg=name)
 
 
 def test_sync_bn_is_bn_on_one_process():

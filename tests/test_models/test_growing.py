@@ -259,9 +259,16 @@ def test_what_the_terminal_says(terminal):
     assert messages(build(), build().state_dict()) == ''
     for held in (dict(norm_eval=True), dict(frozen_stages=1)):
         said = messages(build(**held), build().state_dict())
-        assert 'unless freeze_spatial_bias=True' in said and said.count('\n') == 1
+        assert 'set freeze_spatial_bias=True' in said and said.count('\n') == 1
+        assert ('in frozen stage 1 too' in said) == ('frozen_stages' in held)
         assert messages(build(**held, freeze_spatial_bias=True), build().state_dict()) == ''
     assert messages(build(frozen_stages=0), build().state_dict()) == ''
+    # plain weights, whose spatial bias learns in the frozen stages: one line says what it costs
+    said = messages(build(frozen_stages=1), plain)
+    assert 'set spatial_bias=dict(stages=(False, True, True, False))' in said
+    assert 'times the memory' in said and said.count('\n') == 2
+    without = build(frozen_stages=1, spatial_bias=dict(size=4, stages=(False, True, True, False)))
+    assert 'keeps training' not in messages(without, plain)
     wrapped = nn.ModuleDict(dict(backbone=build()))  # a backbone's own weights as load_from
     assert 'holds nothing for it' in messages(wrapped, plain)
 

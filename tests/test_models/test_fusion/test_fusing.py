@@ -122,7 +122,7 @@ def test_norm_by_parts_equals_the_norm_of_the_whole(momentum):
         if norm is whole:
             out = norm(torch.cat(inputs, dim=1))
         else:
-            out = widened_norm._normalise_by_parts(norm, features, maps)
+            out = widened_norm.widened_norm(norm, features, maps, False)
         out.square().cumsum(0).sum().backward()
         outs.append(out)
         grads.append([tensor.grad for tensor in (*inputs, *norm.parameters())])
