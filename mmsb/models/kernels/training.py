@@ -13,6 +13,7 @@ import functools
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -46,7 +47,13 @@ from .widening import widen_kernel
 
 
 class Norm(NamedTuple):
-    """A batch norm or some of its channels; held: it normalises by its running statistics."""
+    """A batch norm or some of its channels.
+
+    Attributes:
+        held: It normalises by its running statistics.
+        count: It counts the batches, for the whole norm.
+        group: The processes that share the batch of a synchronised norm; None: this one alone.
+    """
 
     mean: Tensor
     var: Tensor
@@ -55,15 +62,23 @@ class Norm(NamedTuple):
     eps: float
     held: bool
     count: bool
+    group: dist.ProcessGroup | None
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d, held: bool | None = None, part=slice(None), count=True):
-        """The channels in part; count: whether they count the batches for the whole norm."""
+    def of(cls, norm: nn.Module, held: bool | None = None, part=slice(None), count=True):
+        """The channels in part."""
         held = not norm.training if held is None else held
         return cls(
             norm.running_mean[part], norm.running_var[part], norm.num_batches_tracked,
-            norm.momentum, norm.eps, held, count and not held,
+            norm.momentum, norm.eps, held, count and not held, None if held else _group(norm),
         )  # fmt: skip
+
+
+def _group(norm: nn.Module) -> dist.ProcessGroup | None:
+    if type(norm) is not nn.SyncBatchNorm or not (dist.is_available() and dist.is_initialized()):
+        return None
+    group = norm.process_group or dist.group.WORLD
+    return group if dist.get_world_size(group) > 1 else None
 
 
 def first_derivatives_only(backward):
@@ -116,6 +131,8 @@ def _sum_precision(x: Tensor) -> str:
 def _combine(
     part: Tensor, pixels: int, chunk: int, norm: Norm, gamma: Tensor, beta: Tensor
 ) -> Tensor:
+    if norm.group is not None:
+        return _combine_processes(part, pixels, chunk, norm, gamma, beta)
     channels = len(gamma)
     stats = _new(gamma, 4, channels)
     programs = 0 if part is None else len(part)
@@ -131,12 +148,38 @@ def _combine(
     return stats
 
 
+def _combine_processes(
+    part: Tensor, pixels: int, chunk: int, norm: Norm, gamma: Tensor, beta: Tensor
+) -> Tensor:
+    """(5, C): what :func:`combine_kernel` gives for the pixels of all processes; their number."""
+
+    def merge(moments: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:  # Chan's formula
+        mean = (moments[:, 0] * counts).sum(0) / counts.sum()
+        return mean, (moments[:, 1] + counts * (moments[:, 0] - mean).square()).sum(0)
+
+    counts = torch.arange(pixels, pixels - chunk * len(part), -chunk, device=part.device)
+    moments = merge(part, counts.clamp(max=chunk)[:, None])
+    own = torch.cat([*moments, torch.full_like(gamma[:1], pixels)])
+    shared = own.new_empty(dist.get_world_size(norm.group), len(own))
+    dist.all_gather_into_tensor(shared, own, norm.group)
+    counts = shared[:, -1:]
+    mean, m2 = merge(shared[:, :-1].unflatten(1, (2, len(gamma))), counts)
+    total = counts.sum()
+    norm.mean.lerp_(mean, norm.momentum)
+    norm.var.lerp_(m2 / (total - 1), norm.momentum)
+    if norm.count:
+        norm.batches.add_(1)
+    inverse = (m2 / total + norm.eps).rsqrt()
+    scale = gamma * inverse
+    return torch.stack([mean, inverse, scale, beta - mean * scale, total.expand_as(mean)])
+
+
 def _statistics(x: Tensor, norm: Norm, gamma: Tensor, beta: Tensor) -> Tensor:
-    """(4, C) of channels-last features."""
+    """(4, C) of channels-last features, or more rows."""
     if norm.held:
         return _combine(None, 1, 1, norm, gamma, beta)
     channels, pixels = x.shape[1], x.numel() // x.shape[1]
-    if pixels == 1:  # as PyTorch
+    if pixels == 1 and norm.group is None:  # as PyTorch
         raise ValueError(f'Expected more than 1 value per channel when training, got {x.shape}')
     block_m, block_c = 64, 64
     chunk = _chunk(pixels * _cdiv(channels, block_c), 8 * block_m)
@@ -149,9 +192,11 @@ def _statistics(x: Tensor, norm: Norm, gamma: Tensor, beta: Tensor) -> Tensor:
 
 
 def _combine_gradients(
-    part: Tensor, stats: Tensor, total: float, weight_part: Tensor | None = None, into=None
-) -> tuple[Tensor, ...]:
+    part: Tensor, stats: Tensor, pixels: int, norm: Norm, weight_part: Tensor | None = None,
+    into: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """sums, dgamma, dbeta (in the tensors of into) and, of weight_part, dweight."""
+    total = float('inf') if norm.held else 1 if norm.group else pixels
     channels = stats.shape[1]
     sums = _new(part, 2, channels)
     dgamma, dbeta = into or (_new(part, channels), _new(part, channels))
@@ -164,10 +209,13 @@ def _combine_gradients(
         float(total),
         C=channels, ROWS=rows, BLOCK_P=512 if len(part) > 64 else 64, BLOCK_C=block_c,
     )  # fmt: skip
+    if norm.group:
+        dist.all_reduce(sums, group=norm.group)
+        sums /= stats[4]
     return (sums, dgamma, dbeta, dweight) if rows else (sums, dgamma, dbeta)
 
 
-def _norm_backward(dout, out, x, stats, held, wide, add, relu, into=None):
+def _norm_backward(dout, out, x, stats, norm, wide, add, relu, into=None):
     """dx, the shortcut's gradient with add, dgamma, dbeta."""
     channels, pixels = x.shape[1], x.numel() // x.shape[1]
     block_m, block_c = 32, 64
@@ -179,9 +227,7 @@ def _norm_backward(dout, out, x, stats, held, wide, add, relu, into=None):
         norm_backward_sums_kernel, (len(part), blocks), dout, out, x, stats, part, pixels, chunk,
         **kinds, BLOCK_M=block_m, BLOCK_C=block_c,
     )  # fmt: skip
-    sums, dgamma, dbeta = _combine_gradients(
-        part, stats, float('inf') if held else pixels, into=into
-    )
+    sums, dgamma, dbeta = _combine_gradients(part, stats, pixels, norm, into=into)
     dx = torch.empty_like(x)
     dshortcut = torch.empty_like(x) if add else None
     block_c = power(channels, most=128)
@@ -211,16 +257,16 @@ class NormReLU(torch.autograd.Function):
             num_warps=8, C=channels, ADD=add, RELU=relu, BLOCK_M=32, BLOCK_C=block_c,
         )  # fmt: skip
         ctx.save_for_backward(x, stats, out if add and relu else None)
-        ctx.settings = norm.held, add, relu
+        ctx.settings = norm, add, relu
         return out
 
     @staticmethod
     @first_derivatives_only
     def backward(ctx, dout):
         x, stats, out = ctx.saved_tensors
-        held, add, relu = ctx.settings
+        norm, add, relu = ctx.settings
         dx, dshortcut, dgamma, dbeta = _norm_backward(
-            _nhwc(dout), out, x, stats, held, x.shape[1], add, relu
+            _nhwc(dout), out, x, stats, norm, x.shape[1], add, relu
         )
         return dx, dshortcut, dgamma, dbeta, None, None
 
@@ -337,7 +383,7 @@ class NormReduceMix(torch.autograd.Function):
             outputs = len(weight) - mixing.shape[2] + 1
             maps = mix(pooled, mixing, None, mixing_bias, outputs, precision)
         ctx.save_for_backward(x, r0, pooled, stats, reduced_stats, weight, mixing)
-        ctx.settings = size, norm.held, reduced_norm.held
+        ctx.settings = size, norm, reduced_norm
         ctx.ahead = None
         return u, maps
 
@@ -350,7 +396,7 @@ class NormReduceMix(torch.autograd.Function):
         _, beside, saved, on_grid = ahead
         x, _, _, stats, _, weight, _ = saved
         dr0, dreduced_gamma, dreduced_beta, dmixing, dbias = on_grid
-        held = ctx.settings[1]
+        norm = ctx.settings[1]
         beside.join()
         reduced, (_, channels, height, width) = len(weight), x.shape
         du, area = _nhwc(du), height * width
@@ -367,9 +413,7 @@ class NormReduceMix(torch.autograd.Function):
             C=channels, R=reduced, BLOCK_M=32, BLOCK_C=block_c, BLOCK_R=power(reduced, 16),
             ROWS=rows, PRECISION=_dot_precision(x),
         )  # fmt: skip
-        sums, dgamma, dbeta, dweight = _combine_gradients(
-            part, stats, float('inf') if held else pixels, weight_part
-        )
+        sums, dgamma, dbeta, dweight = _combine_gradients(part, stats, pixels, norm, weight_part)
         dx = torch.empty_like(x)
         block_m = 32 if x.dtype is torch.float32 else 64
         launch(
@@ -391,7 +435,7 @@ class NormReduceMix(torch.autograd.Function):
             dreduced_gamma, dreduced_beta, dmixing and dbias.
         """
         saved = x, r0, pooled, _, reduced_stats, _, mixing = ctx.saved_tensors
-        size, _, reduced_held = ctx.settings
+        size, _, norm = ctx.settings
         batch, reduced, height, width = r0.shape
         taps, cells, maps = mixing.shape[2], size * size, dmaps.shape[1]
         precision, given, dmaps = _sum_precision(x), dmaps, dmaps.contiguous()
@@ -413,8 +457,8 @@ class NormReduceMix(torch.autograd.Function):
             run = functools.partial(launch, pool_backward_kernel, (batch * reduced, parts))
             options = dict(R=reduced, **pooling.tiles)
             run(*arguments, None, part, None, *sides, **options, APPLY=False, PRECISION=precision)
-            total = float('inf') if reduced_held else batch * height * width
-            sums, *gradients = _combine_gradients(part, reduced_stats, total)
+            pixels = batch * height * width
+            sums, *gradients = _combine_gradients(part, reduced_stats, pixels, norm)
             run(*arguments, sums, None, dr0, *sides, **options, APPLY=True, PRECISION=precision)
             dmixing, dbias = torch.empty_like(mixing), _new(r0, cells)
             launch(
@@ -461,7 +505,7 @@ class Widen(torch.autograd.Function):
         )  # fmt: skip
         widen(y, stats, maps, map_stats, buf, size)
         ctx.save_for_backward(y, buf, maps, stats, map_stats)
-        ctx.settings = size, norm.held, map_norm.held
+        ctx.settings = size, norm, map_norm
         ctx.mixing_node = mixing_node
         return buf
 
@@ -469,7 +513,7 @@ class Widen(torch.autograd.Function):
     @first_derivatives_only
     def backward(ctx, dbuf):
         y, buf, maps, stats, map_stats = ctx.saved_tensors
-        size, held, maps_held = ctx.settings
+        size, norm, map_norm = ctx.settings
         batch, channels, height, width = y.shape
         num_maps, wide = maps.shape[1], buf.shape[1]
         dbuf = _nhwc(dbuf)
@@ -487,10 +531,9 @@ class Widen(torch.autograd.Function):
                 PRECISION=_sum_precision(y),
             )  # fmt: skip
             d = d[0] if parts == 1 else d.sum(0)
-            total = float('inf') if maps_held else batch * height * width
-            sums, _, _ = _combine_gradients(
-                part, map_stats, total, into=(dgamma[channels:], dbeta[channels:])
-            )
+            into = dgamma[channels:], dbeta[channels:]
+            pixels = batch * height * width
+            sums, _, _ = _combine_gradients(part, map_stats, pixels, map_norm, into=into)
             dmaps = torch.empty_like(maps)
             rows, columns = pooling.rows, pooling.columns
             launch(
@@ -499,7 +542,7 @@ class Widen(torch.autograd.Function):
                 MAPS=num_maps, BLOCK_N=16, BLOCK_S=power(size * size, 16),
             )  # fmt: skip
         into = dgamma[:channels], dbeta[:channels]
-        dy, *_ = _norm_backward(dbuf, None, y, stats, held, wide, False, True, into)
+        dy, *_ = _norm_backward(dbuf, None, y, stats, norm, wide, False, True, into)
         beside.join()
         if ctx.mixing_node is not None:
             ctx.mixing_node.ahead = NormReduceMix.backward_on_grid(ctx.mixing_node, dmaps)
@@ -523,7 +566,7 @@ def widen(
 def is_supported(norm: nn.Module | None) -> bool:
     """Tell whether the kernels can run this norm."""
     return (
-        type(norm) is nn.BatchNorm2d
+        type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm)
         and norm.affine
         and norm.track_running_stats
         and norm.momentum is not None
