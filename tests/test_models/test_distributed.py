@@ -55,10 +55,42 @@ def one_block():
 def _gradients_of_kernels(rank):
     """Run a block in Triton's interpreter, which is slow; its gradients and if kernels ran."""
     dispatch.DEVICES, ran, bottleneck = ('cpu',), [], dispatch.bottleneck
-    dispatch.bottleneck = lambda *args: ran.append(bottleneck(*args)) or ran[0]
+    dispatch.bottleneck = lambda *args: ran.append(bottleneck(*args)) or ran[-1]
     block = one_block()
     gradients = block_gradients(DistributedDataParallel(block), block, rank)
     return gradients, ran[0] is not None
+
+
+def sync_block(norm):
+    torch.manual_seed(0)
+    block = SBResNet(base_channels=16, spatial_bias=dict(size=4)).layer1[1]
+    for name, module in list(block.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight)
+            nn.init.normal_(module.bias)
+            parent, _, child = name.rpartition('.')
+            new = norm(module.num_features)
+            new.load_state_dict(module.state_dict())
+            setattr(block.get_submodule(parent), child, new)
+    return block
+
+
+def sync_step(block, images, dtype):
+    """Output, gradients (summed over a batch) and running statistics of a step."""
+    generator = torch.Generator().manual_seed(1)
+    x, weight = torch.randn(2, 4, 64, 6, 5, generator=generator)[:, images].to(dtype)
+    x.requires_grad_()
+    out = block(x)
+    (out * weight).sum().backward()
+    gradients = {name: p.grad for name, p in block.named_parameters()}
+    return out.detach(), x.grad, gradients, dict(block.named_buffers())
+
+
+def _synchronised(rank):
+    """A step on three images or one of four, with synchronised norms in kernels."""
+    dispatch.DEVICES = ('cpu',)
+    images = slice(0, 3) if rank == 0 else slice(3, 4)
+    return sync_step(sync_block(nn.SyncBatchNorm), images, torch.float32)
 
 
 def _two_steps(rank, port, results):
@@ -77,6 +109,7 @@ def _two_steps(rank, port, results):
         results[rank, freeze] = {name: p.detach().clone() for name, p in parameters}
     if INTERPRETED:
         results[rank, 'kernels'] = _gradients_of_kernels(rank)
+        results[rank, 'synchronised'] = _synchronised(rank)
     dist.destroy_process_group()
 
 
@@ -131,6 +164,24 @@ def test_ddp_averages_the_gradients_of_the_kernels(of_two_processes):
         for name, gradient in gradients.items():
             expected = (halves[0][name] + halves[1][name]) / 2
             torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6, msg=name)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="needs Triton's interpreter")
+def test_kernels_synchronise_norms(of_two_processes):
+    """Two processes with unequal shares of a batch are as one with all of it, in float64."""
+    pytest.importorskip('triton', minversion='3.2')
+    block = sync_block(nn.BatchNorm2d).double()
+    out, dx, gradients, buffers = sync_step(block, slice(None), torch.float64)
+    shares = [of_two_processes[rank, 'synchronised'] for rank in range(2)]
+    for index, whole in enumerate((out, dx)):
+        ours = torch.cat([share[index] for share in shares]).double()
+        torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
+    for name, gradient in gradients.items():
+        ours = sum(share[2][name] for share in shares).double()
+        torch.testing.assert_close(ours, gradient, rtol=1e-4, atol=1e-4, msg=name)
+    for name, buffer in buffers.items():
+        for share in shares:
+            torch.testing.assert_close(share[3][name].double(), buffer.double(), msg=name)
 
 
 def test_sync_bn_is_bn_on_one_process():

@@ -161,7 +161,7 @@ def _combine_processes(
     moments = merge(part, counts.clamp(max=chunk)[:, None])
     own = torch.cat([*moments, torch.full_like(gamma[:1], pixels)])
     shared = own.new_empty(dist.get_world_size(norm.group), len(own))
-    dist.all_gather_into_tensor(shared, own, norm.group)
+    dist.all_gather(list(shared.unbind()), own, norm.group)
     counts = shared[:, -1:]
     mean, m2 = merge(shared[:, :-1].unflatten(1, (2, len(gamma))), counts)
     total = counts.sum()
