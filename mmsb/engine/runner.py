@@ -12,6 +12,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmsb.engine.config import apply_test_args, apply_train_args, check_data_paths, load_config
 from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.engine.explaining import explained_data_errors, explained_errors
+from mmsb.engine.loading import CheckpointContentHook
 from mmsb.models import SpatialBias, fuse_spatial_bias
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
@@ -80,7 +81,9 @@ def test(args: Namespace) -> dict[str, float]:
 def build_runner(cfg: Config) -> Runner:
     """Build a config's runner; without a GPU, adapt the config to CPU processes first."""
     prepare_for_cpu(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckpointContentHook())
+    return runner
 
 
 def refuse_plain_resume(runner: Runner) -> None:

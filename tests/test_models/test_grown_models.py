@@ -94,7 +94,12 @@ def test_goes_on_and_resumes(root, trained, tmp_path):
     """From the plain detector with a frozen stage, and on from the SB checkpoint alike."""
     frozen = [f'model.backbone.{key}' for key in ('frozen_stages=1', 'norm_eval=True')]
     sb_training(root, tmp_path / 'sb', options=[f'load_from={trained}', *frozen])
+    pwned = tmp_path / 'PWNED'
+    checkpoint = torch.load(tmp_path / 'sb' / 'epoch_1.pth', weights_only=False)
+    checkpoint['meta']['config'] = f'import os\nos.mkdir({str(pwned)!r})'  # mmengine would run it
+    torch.save(checkpoint, tmp_path / 'sb' / 'epoch_1.pth')
     sb_training(root, tmp_path / 'sb', '--resume', options=['train_cfg.max_epochs=2', *frozen])
+    assert not pwned.exists()
     plain, first, second = (
         {key.removeprefix('backbone.layer1.0.'): value for key, value in state.items()}
         for state in (
