@@ -38,11 +38,11 @@ def data(mini_coco, monkeypatch):
     monkeypatch.setenv('MMSB_COCO_ROOT', str(mini_coco))
 
 
-def evaluate(root, config, checkpoint, out, truth):
+def evaluate(root, config, checkpoint, out, truth, *flags):
     """Metrics and predictions of ``tools/test.py``."""
     options = [f'test_evaluator.ann_file={truth}', f'test_dataloader.dataset.ann_file={truth}']
     run_test(parse_test_args(
-        [str(root / config), str(checkpoint), '--work-dir', str(out), '--out', f'{out}.pkl',
+        [str(root / config), str(checkpoint), *flags, '--work-dir', str(out), '--out', f'{out}.pkl',
          '--metrics-out', f'{out}.json', '--cfg-options', *TINY, *options]
     ))  # fmt: skip
     with open(f'{out}.json') as metrics, open(f'{out}.pkl', 'rb') as predictions:
@@ -82,7 +82,7 @@ def test_detector(root, mini_coco, trained, tmp_path):
         for key in ('bboxes', 'scores'):
             torch.testing.assert_close(ours[key], theirs[key], rtol=1e-4, atol=1e-3)
     log = next((tmp_path / 'grown').glob('*/*.log')).read_text()
-    assert "SBResNet: plain ResNet weights were grown, the outputs are the plain network's" in log
+    assert 'the outputs are those of this config with spatial_bias=None' in log
 
 
 def sb_training(root, work_dir, *flags, options=()):
