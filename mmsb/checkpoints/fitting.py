@@ -47,20 +47,24 @@ def weights_of(content, path: str) -> dict[str, Tensor]:
     return found
 
 
-def check_whole(
-    model: nn.Module, state: dict[str, Tensor], path: str, allow_partial: bool | None = None
-) -> None:
-    """Raise an error unless weights are all that a model has.
+def whole_weights(
+    model: nn.Module, content, path: str, allow_partial: bool | None = None
+) -> dict[str, Tensor]:
+    """Return the weights in a checkpoint if they are all that a model has.
 
     Args:
         model: The model, perhaps wrapped.
-        state: From :func:`weights_of`.
+        content: What the file holds.
         path: The file, for messages.
         allow_partial: Whether to accept any part. Defaults to None: there is no such flag.
+
+    Returns:
+        The weights by name; if ``allow_partial``, without those of another shape.
 
     Raises:
         UserError: Some are missing or differ, or belong to parts that the model has otherwise.
     """
+    state = weights_of(content, path)
     model = _unwrapped(model)
     missing, different, unexpected = _compare(model, state)
     parts = {name for name, _ in model.named_children()}
@@ -72,50 +76,64 @@ def check_whole(
             f'checkpoint {path} does not belong to the model of the config: {len(wrong)} weights '
             f'differ or are missing, e.g. {wrong[0]}; give the config it was trained with{flag}'
         )
+    _check_settings(model, content, path, allow_partial)
     _drop_different(model, state, different, path)
     _say(path, (missing, 'keep random values'), (unexpected, 'are not used'))
+    return state
 
 
-def check_start(
-    model: nn.Module, content: dict, state: dict[str, Tensor], path: str, allow_partial: bool
-) -> None:
-    """Raise an error unless weights to start a training from fill the model's backbone.
+def starting_weights(
+    model: nn.Module, content, path: str, allow_partial: bool
+) -> dict[str, Tensor]:
+    """Return the weights in a checkpoint if a training can start from them.
 
-    Tensors of other parts that have another shape are taken out of ``state``, and said. A file that
-    holds a ResNet alone fills the backbone.
+    They must fill the backbone; a file that holds a ResNet alone does. Tensors of other parts that
+    have another shape are left out, and said.
 
     Args:
         model: The model, perhaps wrapped. One without ``backbone`` is not checked.
         content: What the file holds.
-        state: From :func:`weights_of`; changed in place.
         path: The file, for messages.
         allow_partial: Whether to accept any part.
+
+    Returns:
+        The weights by name.
 
     Raises:
         UserError: They do not; the message says what is missing.
     """
+    state = weights_of(content, path)
     model = _unwrapped(model)
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
-        return
+        return state
     try:
         if not any(key.startswith('backbone.') for key in state):
             found = find_resnet(content)  # e.g. a file of torchvision's
-            state.clear()
-            state.update({f'backbone.{key}': value for key, value in found.network.items()})
+            state = OrderedDict((f'backbone.{key}', x) for key, x in found.network.items())
         if isinstance(backbone, SBResNet):
-            check_settings(backbone, recorded_settings(content, path), allow_partial)
             report = grow_state_dict(backbone, dict(state), 'backbone.')
         else:
             report = _report(backbone, state)
         check_complete(report, allow_partial)
     except UserError as error:
         raise UserError(f'checkpoint {path}: {error}') from error
+    _check_settings(model, content, path, allow_partial)
     missing, different, unexpected = (
         [key for key in keys if not key.startswith('backbone.')] for keys in _plainly(model, state)
     )
     _drop_different(model, state, different, path)
     _say(path, (missing, 'start at random'), (unexpected, 'are not used'))
+    return state
+
+
+def _check_settings(model: nn.Module, content, path: str, allow_partial: bool | None) -> None:
+    backbone = getattr(model, 'backbone', None)
+    if isinstance(backbone, nn.Module):
+        try:
+            check_settings(backbone, recorded_settings(content, path), bool(allow_partial))
+        except UserError as error:
+            raise UserError(f'checkpoint {path}: {error}') from error
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmsb.checkpoints.fitting import check_start, check_whole, weights_of
+from mmsb.checkpoints.fitting import starting_weights, whole_weights
 from mmsb.utils.errors import UserError
 
 
@@ -33,19 +33,18 @@ class CheckpointContentHook(Hook):
         """
         resumes = runner._resume
         path = runner._load_from or (find_latest_checkpoint(runner.work_dir) if resumes else None)
-        state = weights_of(checkpoint, path)
-        meta = checkpoint.get('meta')
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
         if resumes:
             if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys():
                 raise UserError(
                     f'checkpoint {path} holds weights but no state of a training to resume: leave '
                     f'--resume out and give --cfg-options load_from={path}'
                 )
-            check_whole(runner.model, state, path)
+            state = whole_weights(runner.model, checkpoint, path)
         elif self.whole:
-            check_whole(runner.model, state, path, self.allow_partial)
+            state = whole_weights(runner.model, checkpoint, path, self.allow_partial)
         else:
-            check_start(runner.model, checkpoint, state, path, self.allow_partial)
+            state = starting_weights(runner.model, checkpoint, path, self.allow_partial)
         checkpoint['state_dict'] = state
         if isinstance(meta, dict):
             meta.pop('config', None)

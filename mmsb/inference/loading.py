@@ -12,7 +12,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from mmsb.checkpoints.fitting import check_whole, weights_of
+from mmsb.checkpoints.fitting import weights_of, whole_weights
 from mmsb.engine.config import read_model_config
 from mmsb.models.finding import find_resnet
 from mmsb.utils.errors import UserError
@@ -33,10 +33,8 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] |
         UserError: The file is missing or damaged, or belongs to another model.
     """
     content = load_checkpoint_file(checkpoint)
-    state = weights_of(content, checkpoint)
     model = MODELS.build(cfg.model)
-    check_whole(model, state, checkpoint)
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(whole_weights(model, content, checkpoint), strict=False)
     meta = content.get('meta') or {}
     return revert_sync_batchnorm(model).eval(), (meta.get('dataset_meta') or {}).get('classes')
 

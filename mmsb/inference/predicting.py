@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
 
-from mmsb.checkpoints.fitting import check_whole, weights_of
+from mmsb.checkpoints.fitting import whole_weights
 from mmsb.engine.config import check_config_path, read_config, use_weights
 from mmsb.engine.explaining import explained_errors
 from mmsb.inference.images import read_image
@@ -49,7 +49,7 @@ def predict_images(
     with explained_errors(cfg):
         # the toolboxes' inferencers load any part of any file
         content = load_checkpoint_file(checkpoint)
-        check_whole(MODELS.build(cfg.model), weights_of(content, checkpoint), checkpoint)
+        whole_weights(MODELS.build(cfg.model), content, checkpoint)
         predict = toolbox_of(cfg).predictor(cfg, checkpoint, device, min_score)
     os.makedirs(out_dir, exist_ok=True)
     outs = output_paths(images, out_dir)

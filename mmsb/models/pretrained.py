@@ -1,6 +1,7 @@
 """Start a backbone from a ResNet's checkpoint: all of it, or an error that says what is missing."""
 
 import ast
+import logging
 import os
 import re
 
@@ -84,21 +85,33 @@ def check_complete(report: GrowthReport, allow_partial: bool) -> None:
 
 
 def check_settings(backbone: nn.Module, recorded: dict, allow_partial: bool) -> None:
-    """Raise an error if weights are known to come from a ResNet of the other style.
+    """Compare with a backbone what is known of weights' network and cannot be seen in their names.
 
     Args:
-        backbone: The SB-ResNet.
+        backbone: A ResNet with the attribute ``style``, e.g. SB-ResNet; others are not checked.
         recorded: From :func:`recorded_settings`.
-        allow_partial: Accept them.
+        allow_partial: Accept weights of the other style.
 
     Raises:
-        UserError: They do, and ``allow_partial`` is not set.
+        UserError: The weights' network has its strides in other layers, and ``allow_partial`` is
+            not set. Other strides or dilations, which are often changed on purpose, are logged.
     """
     style = getattr(backbone, 'style', None)
-    if allow_partial or 'style' not in recorded or style in (None, recorded['style']):
+    if not recorded or style is None:
         return
-    if not any(key.endswith('conv3.weight') for key in backbone.state_dict()):
-        return  # basic blocks have one stride only
+    for name in ('strides', 'dilations'):
+        theirs, ours = recorded[name], getattr(backbone, name, None)
+        # a backbone may have fewer stages than the network of its weights
+        if ours is not None and tuple(theirs)[: len(ours)] != tuple(ours):
+            print_log(
+                f'the weights are of a ResNet with {name} {tuple(theirs)}, this backbone has '
+                f'{tuple(ours)}: its features differ from theirs until it is trained',
+                'current',
+                logging.WARNING,
+            )
+    bottlenecks = any(key.endswith('conv3.weight') for key in backbone.state_dict())
+    if allow_partial or style == recorded['style'] or not bottlenecks:
+        return
     hint = ''
     if recorded['style'] == 'caffe':
         hint = ' (and in the data preprocessor mean, std and channel order of these weights)'
@@ -119,7 +132,7 @@ def recorded_settings(content, checkpoint: str) -> dict:
         checkpoint: Its path or address.
 
     Returns:
-        Those known of ``style``, ``strides`` and ``dilations``.
+        ``style``, ``strides`` and ``dilations``; empty if they are not known.
     """
     name = checkpoint.rpartition('/')[2]
     if re.match(r'resnet\d+_(caffe|msra)\b|resnet\d+_(caffe|msra)-', name):

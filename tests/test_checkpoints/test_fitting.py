@@ -6,7 +6,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from mmsb.checkpoints.fitting import check_start, check_whole, weights_of
+from mmsb.checkpoints.fitting import starting_weights, weights_of, whole_weights
 from mmsb.models import SBResNet
 from mmsb.utils.errors import UserError
 
@@ -49,10 +49,10 @@ def test_versions_are_kept():
 def test_all_weights_fit(said):
     model = Model()
     state = dict(model.state_dict(), **{'auxiliary_head.weight': torch.ones(1)})
-    check_whole(model, state, 'a.pth')
+    whole_weights(model, state, 'a.pth')
     assert said == ['a.pth: 1 tensors of auxiliary_head are not used, e.g. auxiliary_head.weight']
     old = {k: v for k, v in model.state_dict().items() if 'num_batches' not in k}
-    check_whole(BaseTTAModelOf(model), old, 'a.pth')
+    whole_weights(BaseTTAModelOf(model), old, 'a.pth')
 
 
 class BaseTTAModelOf(BaseTTAModel):
@@ -70,7 +70,7 @@ def test_deeper_weights_are_refused():
     model = Model(backbone=SBResNet(**dict(SMALL, spatial_bias=None)))
     deeper['backbone.layer3.2.conv1.weight'] = torch.ones(1)
     with pytest.raises(UserError, match=r'1 weights differ .* e\.g\. backbone\.layer3\.2\.conv1'):
-        check_whole(model, deeper, 'a.pth')
+        whole_weights(model, deeper, 'a.pth')
 
 
 class Renames(nn.Linear):
@@ -83,13 +83,12 @@ class Renames(nn.Linear):
 
 def test_keys_that_a_module_renames_fit(said):
     model = nn.ModuleDict(dict(head=Renames(2, 2)))
-    check_whole(model, {'head.old_weight': torch.ones(2, 2), 'head.bias': torch.ones(2)}, 'a.pth')
+    whole_weights(model, {'head.old_weight': torch.ones(2, 2), 'head.bias': torch.ones(2)}, 'a.pth')
     assert said == []
 
 
 def test_other_classes_are_left_out_in_one_line(said):
-    model, state = Model(2), Model(80).state_dict()
-    check_start(model, {}, state, 'a.pth', False)
+    state = starting_weights(Model(2), Model(80).state_dict(), 'a.pth', False)
     assert said == [
         'a.pth: 2 tensors have another shape and are left out, e.g. for other classes: '
         'head.weight 80x64 here 2x64, head.bias 80 here 2'
@@ -101,19 +100,19 @@ def test_plain_weights_start_a_training_but_are_not_tested(said):
     plain = Model(backbone=SBResNet(**dict(SMALL, spatial_bias=None))).state_dict()
     model = Model()
     before = len(plain)
-    check_start(model, {}, plain, 'a.pth', False)
+    starting_weights(model, plain, 'a.pth', False)
     assert said == [] and len(plain) == before
     with pytest.raises(UserError, match='does not belong'):
-        check_whole(model, plain, 'a.pth', False)
-    check_whole(model, plain, 'a.pth', True)
+        whole_weights(model, plain, 'a.pth', False)
+    whole_weights(model, plain, 'a.pth', True)
 
 
 def test_a_resnet_alone_fills_the_backbone(said):
     """A file of torchvision's in load_from: mmengine would load nothing of it."""
     resnet = SBResNet(**dict(SMALL, spatial_bias=None))
     content = dict(model={**resnet.state_dict(), 'fc.weight': torch.ones(3, 64)})
-    model, state = Model(), weights_of(content, 'a.pth')
-    check_start(model, content, state, 'a.pth', False)
+    model = Model()
+    state = starting_weights(model, content, 'a.pth', False)
     assert said == ['a.pth: 2 tensors of head start at random, e.g. head.weight']
     model.load_state_dict(state, strict=False)
     assert torch.equal(model.backbone.conv1.weight, resnet.conv1.weight)
@@ -128,8 +127,8 @@ def test_a_toolboxs_backbone(said):
         return Model(backbone=resnet(50, base_channels=8, **kwargs))
 
     state = build().state_dict()
-    check_start(build(plugins=plugins), {}, dict(state), 'a.pth', False)
+    starting_weights(build(plugins=plugins), dict(state), 'a.pth', False)
     del state['backbone.layer2.1.bn1.weight']
     with pytest.raises(UserError, match=r'lacks 1 tensors \(layer2\.1\.bn1\.weight\)'):
-        check_start(build(), {}, dict(state), 'a.pth', False)
-    check_start(build(), {}, dict(state), 'a.pth', True)
+        starting_weights(build(), dict(state), 'a.pth', False)
+    starting_weights(build(), dict(state), 'a.pth', True)

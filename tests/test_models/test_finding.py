@@ -209,3 +209,15 @@ def test_style(tmp_path, plain, monkeypatch):
             model.init_weights()
             assert torch.equal(model.conv1.weight, plain['conv1.weight'])
     assert not (tmp_path / 'PWNED').exists()
+
+
+def test_dilations_are_said(tmp_path, plain, monkeypatch):
+    lines = []
+    monkeypatch.setattr('mmsb.models.pretrained.print_log', lambda line, *_: lines.append(line))
+    config = "model = dict(backbone=dict(type='ResNetV1c', dilations=(1, 1, 2, 4)))"
+    torch.save(dict(state_dict=plain, meta=dict(config=config)), tmp_path / 'a.pth')
+    cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'))
+    build(init_cfg=cfg, dilations=(1, 1, 2, 4)).init_weights()
+    assert 'with dilations' not in str(lines)
+    build(init_cfg=cfg).init_weights()
+    assert 'a ResNet with dilations (1, 1, 2, 4), this backbone has (1, 1, 1, 1)' in lines[-1]

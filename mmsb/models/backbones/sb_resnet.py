@@ -194,6 +194,8 @@ class SBResNet(BaseModule):
         self.kernels = kernels
         self.depth = depth
         self.style = style
+        self.strides = tuple(strides)
+        self.dilations = tuple(dilations)
         self.num_stages = num_stages
         self.out_indices = tuple(out_indices)
         self.deep_stem = deep_stem
