@@ -1,13 +1,15 @@
-"""Loading checkpoints without running code that they contain."""
+"""Loading checkpoints and pickles without running code that they contain."""
 
 import argparse
 import codecs
 import functools
+import io
 import logging
 import os
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
 from importlib import import_module
@@ -241,6 +243,56 @@ def _allowed_globals() -> list:
         codecs.encode,  # bytes in protocol 2; torch 2.4 does not allow it itself
         *sorted(dtypes, key=str),
     ]
+
+
+class _DataUnpickler(pickle.Unpickler):
+    """Unpickler of arrays, tensors and Python's own containers."""
+
+    def find_class(self, module: str, name: str):
+        known = _data_globals()
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(
+                f'it holds pickled code ({module}.{name}), which is not run'
+            )
+        return known[module, name]
+
+
+@functools.cache
+def _data_globals() -> dict[tuple[str, str], Callable]:
+    found = {(value.__module__, value.__name__): value for value in _allowed_globals()}
+    numeric = import_module(f'numpy.{"_" * (np.__version__ >= "2")}core.numeric')
+    for core in ('core', '_core'):  # arrays in pickles of protocol 5
+        found[f'numpy.{core}.numeric', '_frombuffer'] = numeric._frombuffer
+    found['torch._utils', '_rebuild_tensor_v2'] = torch._utils._rebuild_tensor_v2
+    found['torch.storage', '_load_from_bytes'] = _storage
+    found['collections', 'OrderedDict'] = OrderedDict
+    return found
+
+
+def _storage(content: bytes):
+    """As ``torch.storage._load_from_bytes``, which runs code in the bytes."""
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def load_pickle(path: str | os.PathLike, **options):
+    """Load a pickle of arrays, tensors and Python's own containers, without running code in it.
+
+    Args:
+        path: The file.
+        **options: Passed to ``pickle.Unpickler``, e.g. ``encoding``.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        UserError: It holds anything else, or is damaged.
+    """
+    try:
+        with open(path, 'rb') as file:
+            return _DataUnpickler(file, **options).load()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # unpickling another kind of file can raise almost any error
+        reason = f'{error}'.splitlines()[0] if f'{error}' else type(error).__name__
+        raise UserError(f'{path} cannot be read: {reason}') from error
 
 
 @contextmanager

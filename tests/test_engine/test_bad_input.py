@@ -323,6 +323,8 @@ def test_more_processes_than_gpus(monkeypatch):
         ({}, [MINI_SB, 'two'], "the number of processes is 'two'"),
         (dict(NNODES='2', NODE_RANK='3'), [MINI_SB, '2'], 'NODE_RANK is 3'),
         (dict(PORT='http'), [MINI_SB, '2'], "PORT is 'http'"),
+        (dict(PORT='70000'), [MINI_SB, '2'], 'PORT is 70000: give 1 to 65535'),
+        ({}, [MINI_SB, '\u00b2'], 'the number of processes is'),  # isdigit() of it is true
     ],
 )
 def test_launcher(capsys, monkeypatch, root, env, args, message):

@@ -19,6 +19,7 @@ from mmsb.utils.safe_load import (
     check_checkpoint_file,
     checkpoint_keys,
     load_checkpoint_file,
+    load_pickle,
     pretrained_files,
     safe_loading,
 )
@@ -67,6 +68,24 @@ def test_code_does_not(content, tmp_path, monkeypatch):
     with safe_loading(), pytest.raises(UserError, match='pickled code'):
         torch.load('evil.pth', weights_only=False)
     assert not os.path.exists('PWNED')
+
+
+@pytest.mark.parametrize('protocol', [2, 4, 5])
+def test_pickles_of_data_load(tmp_path, protocol):
+    content = [dict(boxes=torch.ones(2, 4), labels=np.arange(3), score=np.float32(0.5), id=1,
+                    mask=torch.eye(3, dtype=torch.bool), names=('a', None), bf=b'x')]  # fmt: skip
+    path = tmp_path / 'predictions.pkl'
+    path.write_bytes(pickle.dumps(content, protocol))
+    (found,) = load_pickle(path)
+    assert torch.equal(found['boxes'], torch.ones(2, 4)) and found['mask'].sum() == 3
+    assert found['labels'].tolist() == [0, 1, 2] and found['score'] == 0.5
+    inner = io.BytesIO()  # code in a tensor's own pickle, inside the pickle
+    torch.save(Call(os.abort), inner)
+    evil = [Call(os.abort), Call(torch.storage._load_from_bytes, inner.getvalue())]
+    for one in evil:
+        path.write_bytes(pickle.dumps([one], protocol))
+        with pytest.raises(UserError, match=r'predictions\.pkl cannot be read'):
+            load_pickle(path)
 
 
 def test_nothing_is_left_behind(monkeypatch):
