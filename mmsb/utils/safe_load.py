@@ -143,7 +143,8 @@ def _safe_load(load: Callable, file, map_location=None, mmap: bool | None = None
                         content = {key: x.to(map_location) for key, x in content.items()}
                     return content
         options = dict(mmap=True) if mmap and is_path and zipfile.is_zipfile(name) else {}
-        return load(file, map_location=map_location, weights_only=True, **options)
+        with _only_our_globals():
+            return load(file, map_location=map_location, weights_only=True, **options)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # torch's unpickler raises any kind for a damaged file
@@ -239,10 +240,25 @@ def _allowed_globals() -> list:
             for core in ('core', '_core')
             for name in ('_reconstruct', 'scalar')
         ),
+        slice,
         argparse.Namespace,  # the arguments that timm's train.py saves
         codecs.encode,  # bytes in protocol 2; torch 2.4 does not allow it itself
         *sorted(dtypes, key=str),
     ]
+
+
+@contextmanager
+def _only_our_globals():
+    """Allow nothing else in ``torch.load``: others allow more, e.g. OneDL's mmengine ``getattr``."""
+    serialization = torch.serialization
+    before = serialization.get_safe_globals()
+    serialization.clear_safe_globals()
+    serialization.add_safe_globals(_allowed_globals())
+    try:
+        yield
+    finally:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(before)
 
 
 class _DataUnpickler(pickle.Unpickler):
@@ -271,7 +287,8 @@ def _data_globals() -> dict[tuple[str, str], Callable]:
 
 def _storage(content: bytes):
     """As ``torch.storage._load_from_bytes``, which runs code in the bytes."""
-    return torch.load(io.BytesIO(content), weights_only=True)
+    with safe_loading():
+        return torch.load(io.BytesIO(content))
 
 
 def load_pickle(path: str | os.PathLike, **options):
@@ -313,7 +330,6 @@ def safe_loading():
             logging.WARNING,
         )
     os.environ[names[0]] = '1'  # for whoever imported torch.load by its name
-    torch.serialization.add_safe_globals(_allowed_globals())
     load = torch.load
 
     def safe_load(f, map_location=None, *args, mmap=None, **kwargs):

@@ -67,6 +67,14 @@ def test_code_does_not(content, tmp_path, monkeypatch):
     # also where it is asked to: OneDL's mmengine falls back to this
     with safe_loading(), pytest.raises(UserError, match='pickled code'):
         torch.load('evil.pth', weights_only=False)
+    # nor because others allow getattr, as OneDL's mmengine does
+    torch.serialization.add_safe_globals([getattr, eval])
+    try:
+        with safe_loading(), pytest.raises(UserError, match='pickled code'):
+            torch.load('evil.pth')
+        assert {getattr, eval} <= {*torch.serialization.get_safe_globals()}
+    finally:
+        torch.serialization.clear_safe_globals()
     assert not os.path.exists('PWNED')
 
 
