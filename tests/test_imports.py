@@ -23,7 +23,14 @@ FLOORS = (
     ('analysis', 'benchmark', 'deployment', 'studies'),
     ('check_env', ''),  # '': mmsb/__init__.py
 )
-MODELS_FLOORS = (('kernels',), ('layers',), ('growing',), ('backbones',), ('fusion',), ('',))
+MODELS_FLOORS = (
+    ('kernels', 'finding'),
+    ('layers', 'growing'),
+    ('pretrained',),
+    ('backbones',),
+    ('fusion',),
+    ('',),
+)
 TOOLBOXES = ('mmdet', 'mmseg', 'mmpretrain')
 # Importing a kernel needs Triton or a C++ compiler.
 LAZY = {

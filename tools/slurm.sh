@@ -8,7 +8,18 @@ if [ $# -lt $(($(wc -w <<< "$USAGE") - 1)) ]; then
 fi
 PARTITION=$1 JOB_NAME=$2
 shift 2
-GPUS=${GPUS:-8}
+# bash runs commands in what it takes for numbers, e.g. GPUS='a[$(command)]'
+for NAME in GPUS GPUS_PER_NODE CPUS_PER_TASK; do
+  if [[ ! ${!NAME:-0} =~ ^[0-9]{1,6}$ ]]; then
+    echo "error: $NAME is '${!NAME}': give a whole number" >&2
+    exit 2
+  fi
+done
+GPUS=$((10#${GPUS:-8}))
+if [ "$GPUS" -lt 1 ]; then
+  echo "error: GPUS is $GPUS: give 1 or more processes" >&2
+  exit 2
+fi
 GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 TASKS_PER_NODE=$((GPUS_PER_NODE > 0 ? GPUS_PER_NODE : GPUS))
 GRES=()

@@ -51,5 +51,16 @@ def save_figure(figure, path: str | os.PathLike, **options) -> None:
     Raises:
         UserError: The file cannot be written.
     """
+    from matplotlib.text import Text
+
+    numbers = {  # a logarithmic axis writes its numbers as formulas
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for label in axis.get_ticklabels(which='both')
+    }
+    for text in figure.findobj(Text):  # a name with two dollars is a name, not a formula
+        if text not in numbers:
+            text.set_parse_math(False)
     with replacing(path) as part:
         figure.savefig(part, format='png', **options)

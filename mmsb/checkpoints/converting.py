@@ -7,8 +7,9 @@ Three layouts are written:
 - ``release``: the authors' release of the paper: torchvision's names plus ``layer1.0.SB.*``.
 - ``mmsb``: a ``state_dict`` whose keys begin with ``backbone.``, plus mmpretrain's ``head.fc``.
 
-These are also read, and so are ResNets from the toolboxes and from timm (including ResNet-C and
--D), and files from their training programs. Each key and shape is compared with the network that
+These are also read, and so are ResNets from the toolboxes, timm (including ResNet-C and -D),
+Detectron2 and transformers, and files from their training programs (see
+:mod:`mmsb.models.finding`). Each key and shape is compared with the network that
 mmsb builds; anything but an exact match is refused. Settings that leave no trace in keys and
 shapes cannot be detected: strides ('caffe' style), anti-aliasing, another activation.
 """
@@ -26,7 +27,7 @@ from torch import Tensor
 from mmsb.checkpoints.publishing import save_checkpoint
 from mmsb.models import SBResNet, SBResNet_CIFAR
 from mmsb.models.backbones.residual_block import Bottleneck
-from mmsb.models.growing import mmdet_names
+from mmsb.models.finding import find_resnet
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import load_checkpoint_file
 
@@ -44,8 +45,8 @@ class Weights:
     """The tensors of a network, under mmsb's names.
 
     Attributes:
-        layout: The layout of the source: one of `LAYOUTS`, or 'openmmlab' for a toolbox's plain
-            ResNet.
+        layout: The layout of the source: one of `LAYOUTS`, 'openmmlab' for a toolbox's plain
+            ResNet, or another way of naming (see :class:`mmsb.models.finding.FoundResNet`).
         backbone: The backbone's tensors; keys without ``backbone.``.
         head: ``weight`` and ``bias`` of the classifier's last layer; may be empty.
         others: All other tensors of a toolbox's network, e.g. its neck.
@@ -64,17 +65,19 @@ def convert_checkpoint(
     ema: bool = False,
     force: bool = False,
     log: Callable[[str], None] | None = None,
+    prefix: str | None = None,
 ) -> None:
     """Convert a checkpoint file.
 
     Args:
         source: The file to read.
         target: The file to write. mmsb's layout is written as ``dict(state_dict=...)``, the others
-            as a plain dict of tensors.
+            as a plain dict of tensors. NAME.safetensors is written in that format.
         to: The layout to write, one of `LAYOUTS`.
         ema: Use the averaged weights in timm's files, ``state_dict_ema``. Defaults to False.
         force: Overwrite an existing file. Defaults to False.
         log: Called with lines on what was found and how to use the result. Defaults to None.
+        prefix: Which ResNet to use if the file holds several. Defaults to None.
 
     Raises:
         UserError: A file cannot be read or written, or the weights do not fit the layout. Nothing
@@ -82,12 +85,13 @@ def convert_checkpoint(
     """
     checkpoint = load_checkpoint_file(source)
     try:
-        weights = read_weights(state_dict_of(checkpoint, ema))
+        weights = read_weights(checkpoint, prefix, ema)
         config = backbone_config(weights.backbone)
         state = in_layout(weights, to)
     except UserError as error:
         raise UserError(f'{source} {error}') from error
-    save_checkpoint(dict(state_dict=state) if to == 'mmsb' else state, target, force)
+    wrapped = to == 'mmsb' and not str(target).endswith('.safetensors')
+    save_checkpoint(dict(state_dict=state) if wrapped else state, target, force)
     if log:
         if to == 'mmsb':
             config['init_cfg'] = dict(type='Pretrained', checkpoint=str(target), prefix='backbone.')
@@ -100,51 +104,31 @@ def convert_checkpoint(
             log('Without spatial_bias=None the same weights grow into SB-ResNet.')
 
 
-def state_dict_of(checkpoint, ema: bool = False) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint by name, without a wrapper's ``module.`` prefix.
+def read_weights(checkpoint, prefix: str | None = None, ema: bool = False) -> Weights:
+    """Find the ResNet in the content of a checkpoint file, and rename its keys to mmsb's.
 
     Args:
-        checkpoint: A dict of tensors, or a dict saved by the training programs of mmengine
-            (``state_dict``), timm (also ``state_dict_ema``) or torchvision (``model``).
-        ema: Use ``state_dict_ema``. Defaults to False.
+        checkpoint: What the file holds.
+        prefix: As in :func:`mmsb.models.finding.find_resnet`. Defaults to None.
+        ema: Use the averaged weights. Defaults to False.
 
     Raises:
-        UserError: The checkpoint is something else, or has no averaged weights.
+        UserError: It holds no ResNet, or several.
     """
-    if not isinstance(checkpoint, dict):
-        raise UserError(f'holds a {type(checkpoint).__name__}, not weights by name')
-    if ema:
-        if 'state_dict_ema' not in checkpoint:
-            hint = '; its state_dict is averaged already' if 'ema_state_dict' in checkpoint else ''
-            raise UserError(f'holds no state_dict_ema{hint}: leave --ema out')
-        state = checkpoint['state_dict_ema']
-    else:
-        state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
-    if not isinstance(state, dict) or not state:
-        raise UserError('holds no weights')
-    for key, value in state.items():
-        if not isinstance(value, Tensor):
-            raise UserError(f'holds no weights by name: {key} is a {type(value).__name__}')
-    if all(key.startswith('module.') for key in state):
-        state = {key.removeprefix('module.'): value for key, value in state.items()}
-    return state
-
-
-def read_weights(state: dict[str, Tensor]) -> Weights:
-    """Split a state dict of any layout into parts and rename the keys to mmsb's."""
-    parts = {'backbone.': {}, 'head.fc.': {}, '': {}}
-    toolbox = any(key.startswith('backbone.') for key in state)
-    for key, value in state.items():
-        if not toolbox:
-            key = f'head.{key}' if key.startswith('fc.') else f'backbone.{key}'
-        part = next(part for part in parts if key.startswith(part))
-        parts[part][key.removeprefix(part)] = value
-    backbone, head, others = parts.values()
-    layout = 'openmmlab' if toolbox else 'torchvision'
-    for name, marks in (('release', SPATIAL_BIAS), ('mmsb', ['.spatial_bias.'])):
-        if any(mark in key for key in backbone for mark in marks):
-            layout = name
-    return Weights(layout, mmdet_names(_renamed(backbone, SPATIAL_BIAS)), head, others)
+    found = find_resnet(checkpoint, prefix, averaged=ema)
+    backbone = _renamed(found.network, SPATIAL_BIAS)
+    layout = found.naming
+    if found.prefix in ('backbone.', 'state_dict.backbone.'):
+        layout = 'openmmlab'
+        if any('.spatial_bias.' in key for key in backbone):
+            layout = 'mmsb'
+    elif found.prefix:
+        layout = f'{found.prefix}*'
+    elif any(mark in key for key in found.network for mark in SPATIAL_BIAS):
+        layout = 'release'
+    elif any('.spatial_bias.' in key for key in backbone):
+        layout = 'mmsb'
+    return Weights(layout, backbone, found.head, found.others)
 
 
 def in_layout(weights: Weights, to: str) -> dict[str, Tensor]:

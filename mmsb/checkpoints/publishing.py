@@ -12,16 +12,22 @@ import torch
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 from mmsb.utils.safe_load import load_checkpoint_file
+from mmsb.utils.safetensors import as_safetensors
 from mmsb.version import __version__
 
 
 def save_checkpoint(checkpoint: dict, path: str | os.PathLike, force: bool = False) -> None:
     """Save as ``torch.save`` does, but never leave a half-written file.
 
+    NAME.safetensors is written in that format; ``checkpoint`` must then be a dict of tensors.
+
     Raises:
         UserError: The file exists and ``force`` is not set, or it cannot be written.
     """
-    _write(_as_bytes(checkpoint), Path(path), force)
+    if str(path).endswith('.safetensors'):
+        _write(as_safetensors(checkpoint), Path(path), force)
+    else:
+        _write(_as_bytes(checkpoint), Path(path), force)
 
 
 def publish_checkpoint(
@@ -78,7 +84,7 @@ def _as_bytes(checkpoint: dict) -> memoryview:
     return buffer.getbuffer()
 
 
-def _write(content: memoryview, path: Path, force: bool) -> None:
+def _write(content: memoryview | bytes, path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise UserError(f'{path} exists: give another name, or --force to overwrite it')
     with replacing(path) as part:

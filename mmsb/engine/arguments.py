@@ -44,6 +44,11 @@ def _overrides(parser: argparse.ArgumentParser, **cfg_options) -> None:
     parser.add_argument(
         '--no-persistent-workers', action='store_true', help='restart workers every epoch'
     )
+    parser.add_argument(
+        '--allow-partial',
+        action='store_true',
+        help='load checkpoints that lack a part of the weights; the part keeps random values',
+    )
 
 
 def _optimization(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +163,10 @@ def parse_seeds_args(argv: list[str] | None = None) -> argparse.Namespace:
     _optimization(parser)
     _overrides(parser)
     args = parser.parse_args(argv)
-    switches = ('amp', 'auto_scale_lr', 'no_pin_memory', 'no_persistent_workers')
+    switches = (
+        *('amp', 'auto_scale_lr', 'no_pin_memory', 'no_persistent_workers'),
+        'allow_partial',
+    )
     args.flags = [f'--{name.replace("_", "-")}' for name in switches if getattr(args, name)]
     for name in ('amp_dtype', 'cfg_options'):
         value = getattr(args, name)

@@ -105,6 +105,12 @@ def apply_train_args(cfg: Config, args: Namespace) -> None:
                 f'nothing to resume in {cfg.work_dir}: leave --resume out to start anew, or give '
                 'the checkpoint, --resume PATH'
             )
+    backbone = cfg.model.get('backbone') or {}
+    init_cfg = backbone.get('init_cfg')
+    if args.allow_partial and init_cfg and str(backbone.get('type', '')).startswith('mmsb.'):
+        for one in [init_cfg] if isinstance(init_cfg, dict) else init_cfg:
+            if one.get('type') == 'Pretrained':
+                one.allow_partial = True
     set_dataloader_defaults(cfg, args, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
 
 

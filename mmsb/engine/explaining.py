@@ -1,6 +1,5 @@
 """One-line messages for errors in data, downloads and checkpoints."""
 
-import pickle
 import re
 from contextlib import contextmanager
 from urllib.error import URLError
@@ -9,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmsb.engine.config import data_paths, innermost_dataset
 from mmsb.utils.errors import UserError
-from mmsb.utils.safe_load import check_checkpoint_file, pretrained_files, refusal, safe_loading
+from mmsb.utils.safe_load import check_checkpoint_file, pretrained_files, safe_loading
 
 
 @contextmanager
@@ -51,7 +50,6 @@ def explained_errors(cfg: Config):
         checkpoints.insert(0, cfg.load_from)
     for path in checkpoints:
         check_checkpoint_file(path)
-    which = ' or '.join(checkpoints) or 'of the work directory'
     try:
         with safe_loading():
             yield
@@ -61,18 +59,6 @@ def explained_errors(cfg: Config):
             '--cfg-options model.backbone.init_cfg.checkpoint=FILE, or start without them, '
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
-    except pickle.UnpicklingError as error:
-        raise refusal(which, error) from error
-    except (EOFError, RuntimeError) as error:
-        # raised for torch's older format, which is not a zip archive, and by mmengine's loader
-        if isinstance(error, EOFError) or re.search(
-            'unexpected EOF|PytorchStreamReader|No state_dict found', str(error)
-        ):
-            raise UserError(
-                f'checkpoint {which} is damaged, cut short or holds no weights '
-                f'({str(error).splitlines()[0]}): copy or download it again'
-            ) from error
-        raise
     except AssertionError as error:
         # from mmcv's image loader; last match: a data-loading worker's message is a traceback
         if found := re.findall(r'failed to load image: (.*)', str(error)):

@@ -8,6 +8,7 @@ free one on one node, 29500 on several).
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -44,6 +45,8 @@ def rendezvous_args() -> list[str]:
     if nnodes == 1 and port is None:
         return ['--standalone']  # picks a free port
     port = _integer('PORT', '29500')
+    if not 1 <= port <= 65535:
+        raise UserError(f'PORT is {port}: give 1 to 65535')
     if node_rank == 0 and not port_is_free(port):
         raise UserError(f'port {port} is in use on this machine: give another one, PORT=<number>')
     address = os.environ.get('MASTER_ADDR', '127.0.0.1')
@@ -57,7 +60,7 @@ def rendezvous_args() -> list[str]:
 
 def _integer(name: str, default: str) -> int:
     value = os.environ.get(name, default)
-    if not value.isdigit():
+    if not re.fullmatch('[0-9]{1,9}', value):  # isdigit also accepts e.g. superscripts
         raise UserError(f'{name} is {value!r}: give a whole number')
     return int(value)
 
@@ -72,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f'usage: [PORT=...] tools/dist_{name} {" ".join(positional)} [ARGS]')
     script, config, *rest = argv
     processes = rest.pop(len(positional) - 2)
-    if not processes.isdigit() or int(processes) < 1:
+    if not re.fullmatch('[0-9]{1,5}', processes) or int(processes) < 1:
         raise UserError(f'the number of processes is {processes!r}: give 1 or more')
     check_config_path(config)
     check_num_processes(int(processes))

@@ -12,6 +12,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmsb.engine.config import apply_test_args, apply_train_args, check_data_paths, load_config
 from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.engine.explaining import explained_data_errors, explained_errors
+from mmsb.engine.loading import CheckpointContentHook
 from mmsb.models import SpatialBias, fuse_spatial_bias
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
@@ -28,12 +29,12 @@ def train(args: Namespace) -> None:
     with distributed(cfg.launcher):
         apply_train_args(cfg, args)
         check_data_paths(cfg, ('train_dataloader', 'val_dataloader'))
-        _train(cfg)
+        _train(cfg, args.allow_partial)
 
 
-def _train(cfg: Config) -> None:
+def _train(cfg: Config, allow_partial: bool) -> None:
     with explained_errors(cfg):
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, allow_partial=allow_partial)
         refuse_plain_resume(runner)
         warn_learning_rate(runner)
         with explained_data_errors(cfg.train_dataloader):
@@ -62,7 +63,7 @@ def test(args: Namespace) -> dict[str, float]:
         apply_test_args(cfg, args)
         check_data_paths(cfg, ('test_dataloader',))
         with explained_errors(cfg):
-            runner = build_runner(cfg)
+            runner = build_runner(cfg, whole=True, allow_partial=args.allow_partial)
             if args.out:
                 runner.test_evaluator.metrics.append(toolbox_of(cfg).dump(args.out))
             with explained_data_errors(cfg.test_dataloader):
@@ -77,10 +78,18 @@ def test(args: Namespace) -> dict[str, float]:
     return metrics
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build a config's runner; without a GPU, adapt the config to CPU processes first."""
+def build_runner(cfg: Config, whole: bool = False, allow_partial: bool = False) -> Runner:
+    """Build a config's runner; without a GPU, adapt the config to CPU processes first.
+
+    Args:
+        cfg: The config.
+        whole: Whether a checkpoint must hold all weights of the model. Defaults to False.
+        allow_partial: Accept checkpoints without all needed weights. Defaults to False.
+    """
     prepare_for_cpu(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckpointContentHook(whole, allow_partial))
+    return runner
 
 
 def refuse_plain_resume(runner: Runner) -> None:

@@ -12,7 +12,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
+from mmsb.checkpoints.fitting import weights_of, whole_weights
 from mmsb.engine.config import read_model_config
+from mmsb.models.finding import find_resnet
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
 
@@ -31,18 +33,8 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] |
         UserError: The file is missing or damaged, or belongs to another model.
     """
     content = load_checkpoint_file(checkpoint)
-    state = _weights(content)
     model = MODELS.build(cfg.model)
-    wanted = model.state_dict()
-    # compared before loading, because loading grows a plain ResNet into an SB-ResNet
-    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
-    wrong += [key for key in state if key not in wanted]
-    if wrong:
-        raise UserError(
-            f'checkpoint {checkpoint} does not belong to the model of the config: {len(wrong)} '
-            f'weights differ or are missing, e.g. {wrong[0]}; give the config it was trained with'
-        )
-    model.load_state_dict(state)
+    model.load_state_dict(whole_weights(model, content, checkpoint), strict=False)
     meta = content.get('meta') or {}
     return revert_sync_batchnorm(model).eval(), (meta.get('dataset_meta') or {}).get('classes')
 
@@ -89,10 +81,15 @@ def load_backbone(
 
 def _backbone_weights(path: str, backbone: nn.Module) -> dict[str, Tensor]:
     """Return the backbone's weights in a checkpoint; raise an error unless they are complete."""
-    state = _weights(load_checkpoint_file(path))
+    content = load_checkpoint_file(path)
+    state = weights_of(content, path)
     if any(key.startswith('backbone.') for key in state):
         state = {k.removeprefix('backbone.'): v for k, v in state.items() if k[:9] == 'backbone.'}
-    state = {key: value for key, value in state.items() if not key.startswith('fc.')}
+    else:
+        try:
+            state = find_resnet(content).network
+        except UserError:  # another backbone
+            state = {key: value for key, value in state.items() if not key.startswith('fc.')}
     # compared before loading, because loading grows a plain ResNet into an SB-ResNet
     found, wanted = (
         {key: x.shape for key, x in tensors.items() if not key.endswith('num_batches_tracked')}
@@ -105,9 +102,3 @@ def _backbone_weights(path: str, backbone: nn.Module) -> dict[str, Tensor]:
             f'differ or are missing, e.g. {wrong[0]}; give the config it was trained with'
         )
     return state
-
-
-def _weights(content) -> dict[str, Tensor]:
-    """Return a checkpoint's weights, without a wrapper's ``module.`` prefix."""
-    state = content.get('state_dict', content) if isinstance(content, dict) else {}
-    return {key.removeprefix('module.'): value for key, value in state.items()}

@@ -5,14 +5,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
 
+from mmsb.checkpoints.fitting import whole_weights
 from mmsb.engine.config import check_config_path, read_config, use_weights
 from mmsb.engine.explaining import explained_errors
 from mmsb.inference.images import read_image
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.files import find_images, output_paths
+from mmsb.utils.safe_load import load_checkpoint_file
 
 
 def predict_images(
@@ -45,6 +47,9 @@ def predict_images(
     use_weights(cfg, checkpoint)
     init_default_scope(cfg.default_scope)
     with explained_errors(cfg):
+        # the toolboxes' inferencers load any part of any file
+        content = load_checkpoint_file(checkpoint)
+        whole_weights(MODELS.build(cfg.model), content, checkpoint)
         predict = toolbox_of(cfg).predictor(cfg, checkpoint, device, min_score)
     os.makedirs(out_dir, exist_ok=True)
     outs = output_paths(images, out_dir)

@@ -5,11 +5,13 @@ import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmsb.models.finding import mmdet_names, resnet_prefixes
 from mmsb.utils.errors import UserError
 from mmsb.utils.log_file import log_to_file
 from mmsb.utils.safe_load import checkpoint_keys, pretrained_files
@@ -29,6 +31,9 @@ class GrowthReport:
         missing (list[str]): Other keys of the network that the checkpoint lacks, except batch
             norm's counters, which old checkpoints do not have.
         unexpected (list[str]): Keys of the checkpoint that the network lacks; they are ignored.
+        optional (list[str]): Those of ``missing`` that plain weights need not have: of plugins, and
+            of deformable convolutions' offsets.
+        adapted (list[str]): Keys changed to another number of input channels.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -36,6 +41,8 @@ class GrowthReport:
     new: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    optional: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)
 
     @property
     def behind(self) -> list[str]:
@@ -50,7 +57,7 @@ class GrowthReport:
     @property
     def exact(self) -> bool:
         """Whether, judging by keys, the network computes the same as the checkpoint's network."""
-        return not self.missing and len(self.behind) == len(self.unexpected)
+        return not self.missing and not self.adapted and len(self.behind) == len(self.unexpected)
 
     def __str__(self) -> str:
         others = [key for key in self.unexpected if key not in self.behind]
@@ -60,6 +67,7 @@ class GrowthReport:
             (self.new, 'new in spatial bias'),
             (self.missing, 'missing'),
             (others, 'unexpected'),
+            (self.adapted, 'adapted to the input channels'),
             (self.behind, 'unexpected but harmless, from a head or later stage'),
         ):
             if keys:
@@ -81,10 +89,11 @@ class GrowthReport:
                 'current',
                 logging.WARNING,
             )
-        elif self.grown or self.missing or self.unexpected:
+        elif self.grown or self.missing or self.unexpected or self.adapted:
             start = 'plain ResNet weights were grown' if self.grown else 'weights were loaded'
             if self.grown and self.exact:
-                start += ", the outputs are the plain network's"
+                # Style, strides, dilations and pooling leave no trace in names and shapes.
+                start += ', the outputs are those of this config with spatial_bias=None'
             level = logging.INFO if self.exact else logging.WARNING
             print_log(f'{name}: {start}. Tensors: {self}', 'current', level)
             lists = (f'{kind}: {", ".join(keys) or "none"}' for kind, keys in vars(self).items())
@@ -140,6 +149,7 @@ def grow_state_dict(
     _check_same_architecture(own, given)
 
     report = GrowthReport()
+    _adapt_input(own, given, report)
     for name, block in backbone.named_modules():
         if getattr(block, 'spatial_bias', None) is None:
             continue
@@ -166,16 +176,49 @@ def grow_state_dict(
             'depth, width and spatial_bias settings'
         )
     special = {*report.grown, *report.new}
+    special.update(report.adapted)
     report.loaded = [key for key in own if key in given and key not in special]
     report.missing = [
         key for key in own if key not in given and not key.endswith('num_batches_tracked')
     ]
     report.unexpected = [key for key in given if key not in own]
+    plugins = tuple(
+        f'{name}.{plugin}.'
+        for name, block in backbone.named_modules()
+        for plugin in chain(*getattr(block, 'plugin_names', {}).values())
+    )
+    report.optional = [
+        key for key in report.missing if key.startswith(plugins) or '.conv_offset.' in key
+    ]
     for key in [key for key in state_dict if key.startswith(prefix)]:
         if key[len(prefix) :] not in given:  # renamed
             del state_dict[key]
     state_dict.update({prefix + key: value for key, value in given.items()})
     return report
+
+
+def _adapt_input(own: dict[str, Tensor], given: dict[str, Tensor], report: GrowthReport) -> None:
+    """Fit a first convolution for RGB images to other numbers of input channels, as timm does.
+
+    One channel sees the sum of the three; more channels repeat them, scaled to the same total.
+    """
+    for key in ('conv1.weight', 'stem.0.weight'):
+        if key not in own or key not in given or given[key].ndim != 4:
+            continue
+        wanted, found, weight = own[key].shape[1], given[key].shape[1], given[key]
+        if wanted == found or own[key].shape[2:] != weight.shape[2:]:
+            continue
+        if found != 3:
+            raise UserError(
+                f'the checkpoint is for images of {found} channels, this backbone for {wanted}: '
+                'only weights for 3 channels can be adapted'
+            )
+        if wanted == 1:
+            given[key] = weight.sum(1, keepdim=True)
+        else:
+            copies = -(-wanted // 3)
+            given[key] = weight.repeat(1, copies, 1, 1)[:, :wanted] * (3 / wanted)
+        report.adapted.append(key)
 
 
 def _grow_block(name: str, block: nn.Module, own: dict, given: dict, report: GrowthReport) -> None:
@@ -223,41 +266,14 @@ def starts_with_spatial_bias(init_cfg: dict | list | None) -> bool:
     return False
 
 
-def mmdet_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of a deep stem as in mmdet: stem.0, 1, 3, 4, 6, 7.
-
-    Args:
-        state: Backbone tensors named as in mmdet, mmseg, mmpretrain, timm or torchvision.
-
-    Returns:
-        The same tensors, with the stems and pooled shortcuts of mmpretrain and timm renamed.
-    """
-    names = {}
-    for i in range(3):  # mmpretrain
-        names.update({f'stem.{i}.conv': f'stem.{3 * i}', f'stem.{i}.bn': f'stem.{3 * i + 1}'})
-    if 'conv1.0.weight' in state:  # timm
-        names.update({f'conv1.{i}': f'stem.{i}' for i in range(7)}, bn1='stem.7')
-    # mmpretrain's ResNet-D leaves out the pooling layer if its stride is 1.
-    shortcut = 'layer1.0.downsample'
-    if f'{shortcut}.0.weight' in state and 'layer2.0.downsample.2.weight' in state:
-        names.update({f'{shortcut}.{i}': f'{shortcut}.{i + 1}' for i in range(2)})
-
-    def renamed(key: str) -> str:
-        module, _, tensor = key.rpartition('.')
-        return f'{names[module]}.{tensor}' if module in names else key
-
-    return {renamed(key): value for key, value in state.items()}
-
-
 def _check_same_architecture(own: dict[str, Tensor], given: dict[str, Tensor]) -> None:
     """Refuse a checkpoint of another depth, block or stem, since most of its keys would load."""
     if given and not any(key in given for key in own):
-        first = next(iter(given))
-        inside = re.search(r'^(.*?)(?:conv1|stem\.0|layer1\.0\.conv1)\.', first)
-        hint = f" prefix='{inside[1]}' in init_cfg, or" if inside and inside[1] else ''
+        inside = [prefix for prefix in resnet_prefixes(given) if prefix]
+        hint = f' prefix={inside[0]!r} in init_cfg, or' if inside else ''
         raise UserError(
-            f'the checkpoint holds nothing for this backbone: its first key is {first!r}; give'
-            f'{hint} a checkpoint of a ResNet'
+            f'the checkpoint holds nothing for this backbone: its first key is '
+            f'{next(iter(given))!r}; give{hint} a checkpoint of a ResNet'
         )
     mine, theirs = _blocks(own), _blocks(given)
     for stage in sorted(mine.keys() & theirs.keys()):

@@ -1,73 +1,168 @@
-"""Loading checkpoints without running code that they contain."""
+"""Loading checkpoints and pickles without running code that they contain."""
 
 import argparse
 import codecs
+import functools
+import io
+import logging
 import os
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import contextmanager
 from importlib import import_module
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 
 from mmsb.utils.errors import UserError
+from mmsb.utils.safetensors import is_safetensors, read_safetensors
+
+_AGAIN = 'copy or download it again'
+# The first bytes of files that are given in place of a checkpoint: what they are, what to do.
+_OTHER_FILES = {
+    b'version https://git-lfs': ('is a Git LFS pointer, not the file itself', 'run: git lfs pull'),
+    b'\x93NUMPY': ('is a numpy array', 'save tensors by name, with torch.save'),
+    b'\x89HDF': ('is an HDF5 file', 'convert it to a dict of tensors, with torch.save'),
+    b'\x1f\x8b': ('is compressed (gzip)', 'unpack it'),
+    b'BZh': ('is compressed (bzip2)', 'unpack it'),
+    b'\xfd7zXZ': ('is compressed (xz)', 'unpack it'),
+    b'\x28\xb5\x2f\xfd': ('is compressed (zstandard)', 'unpack it'),
+    b'7z\xbc\xaf': ('is a 7z archive', 'unpack it and give the checkpoint in it'),
+}
+# How torch's older format, which is not a zip archive, begins: its magic number, pickled.
+_OLD_TORCH = re.compile(rb'\x80.\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.', re.DOTALL)
 
 
 def check_checkpoint_file(path: str) -> None:
-    """Raise an error if a local checkpoint is missing or truncated, before it is loaded.
+    """Raise an error if a local file is no checkpoint, before it is loaded.
 
     Args:
         path: A file. Remote checkpoints (``torchvision://...``) are not checked.
 
     Raises:
-        UserError: The file does not exist, is empty, or is a zip archive without its end.
+        UserError: The file does not exist or is not one of ``torch.save`` or safetensors. The
+            message says what it is.
     """
     if '://' in path:
         return
     if not os.path.isfile(path):
         raise UserError(f'checkpoint {path} does not exist')
+    try:
+        found = _not_a_checkpoint(path)
+    except OSError as error:
+        found = f'cannot be read ({error.strerror or error})', 'check its permissions'
+    if found:
+        raise UserError(f'checkpoint {path} {found[0]}: {found[1]}')
+
+
+def _not_a_checkpoint(path: str) -> tuple[str, str] | None:
+    """Return what a file is that is no checkpoint, and what to do; None for a checkpoint."""
     with open(path, 'rb') as file:
-        start = file.read(2)
-    # torch writes zip archives; their table of contents is at the end.
-    if not start or (start == b'PK' and not zipfile.is_zipfile(path)):
-        raise UserError(f'checkpoint {path} is damaged or cut short: copy or download it again')
+        start = file.read(512)
+    if not start:
+        return 'is empty', _AGAIN
+    for magic, found in _OTHER_FILES.items():
+        if start.startswith(magic):
+            return found
+    text = start.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if text.startswith((b'<!doctype html', b'<html', b'<head', b'<?xml')):
+        return 'is a web page (HTML), not the file itself', 'download it from its direct address'
+    if start[257:262] == b'ustar':
+        return 'is a tar archive', 'unpack it and give the checkpoint in it'
+    if start.startswith(b'PK'):
+        return _not_torchs_zip(path)
+    if _OLD_TORCH.match(start) or is_safetensors(start):
+        return None
+    if start[0] == 0x80:
+        return (
+            'is a plain pickle, not a file of torch.save, and is not opened, as pickles can run '
+            'code',
+            'where you trust it, load it and save its tensors by name with torch.save',
+        )
+    if path.endswith('.onnx'):
+        return 'is an ONNX model', 'give the checkpoint that it was exported from'
+    what = 'is a text file' if start.isascii() and start.decode().isprintable() else 'is unknown'
+    if b'\n' in start and start.replace(b'\n', b'').replace(b'\r', b'').isascii():
+        what = 'is a text file'
+    return f'{what}, not a checkpoint', 'give a file of torch.save, or safetensors'
 
 
-def refusal(name: str, error: pickle.UnpicklingError) -> UserError:
-    """Return the error for a checkpoint that did not load with ``weights_only=True``."""
-    unknown = re.search(r'GLOBAL (\S+)', str(error))
-    return UserError(
-        f'checkpoint {name} was refused: it holds more than weights, pickled code'
-        f'{f" ({unknown[1]})" if unknown else ""}, or is damaged; save its tensors alone, as files '
-        'are loaded with weights_only=True'
-    )
+def _not_torchs_zip(path: str) -> tuple[str, str] | None:
+    """As `_not_a_checkpoint`, for a zip archive, which is what torch.save writes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError):
+        # its table of contents is at the end
+        return 'is damaged or cut short', _AGAIN
+    inside = {name.partition('/')[2] for name in names}
+    if any(name.endswith('.npy') for name in names):
+        return 'is a numpy archive (npz)', 'save its arrays as tensors by name, with torch.save'
+    if 'constants.pkl' in inside or any(name.startswith('code/') for name in inside):
+        return 'is a TorchScript program', 'give the checkpoint that it was exported from'
+    if 'archive_format' in inside or 'serialized_exported_program.json' in names:
+        return 'is a torch.export program', 'give the checkpoint that it was exported from'
+    if 'data.pkl' not in inside:
+        some = next((name for name in names if name.endswith(('.pth', '.pt', '.ckpt'))), None)
+        return 'is a zip archive', f'unpack it and give the checkpoint in it{some and f", {some}"}'
+    return None
+
+
+def _refusal(name: str, error: Exception) -> UserError:
+    """Return the error for a checkpoint that torch could not load with ``weights_only=True``."""
+    if unknown := re.search(
+        r'GLOBAL (\S+)|attribute \S+ of \S+|unsupported class (.*)', f'{error}'
+    ):
+        return UserError(
+            f'checkpoint {name} was refused: it holds more than weights, pickled code '
+            f'({(unknown[1] or unknown[0]).strip()}), which is not run; where you trust it, save '
+            'its tensors alone: torch.save(model.state_dict(), FILE)'
+        )
+    reason = f'{error}'.strip().splitlines()[0] if f'{error}'.strip() else type(error).__name__
+    if isinstance(error, pickle.UnpicklingError):  # torch's text advises to run the code
+        reason = 'its pickle is broken'
+    return UserError(f'checkpoint {name} is damaged or cannot be read ({reason}): {_AGAIN}')
+
+
+def _safe_load(load: Callable, file, map_location=None, mmap: bool | None = None):
+    """Load a file or stream as ``torch.load`` does, with ``weights_only=True`` and our errors."""
+    is_path = isinstance(file, str | os.PathLike)
+    name = os.fspath(file) if is_path else getattr(file, 'name', 'in memory')
+    if is_path:
+        check_checkpoint_file(name)
+    try:
+        if is_path:
+            with open(name, 'rb') as start:
+                if is_safetensors(start.read(9)):
+                    content = read_safetensors(name)
+                    if isinstance(map_location, str | torch.device):
+                        content = {key: x.to(map_location) for key, x in content.items()}
+                    return content
+        options = dict(mmap=True) if mmap and is_path and zipfile.is_zipfile(name) else {}
+        with _only_our_globals():
+            return load(file, map_location=map_location, weights_only=True, **options)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # torch's unpickler raises any kind for a damaged file
+        raise _refusal(name, error) from error
 
 
 def load_checkpoint_file(path: str | os.PathLike, mmap: bool = False):
     """Load a local checkpoint on the CPU, without running code that it contains.
 
     Args:
-        path: A file written by ``torch.save``.
+        path: A file written by ``torch.save``, or safetensors.
         mmap: Memory-map the tensors if the file's format allows it. Defaults to False.
 
     Raises:
-        UserError: The file is missing, damaged, or holds more than weights.
+        UserError: The file is missing, damaged, no checkpoint, or holds more than weights.
     """
-    path = str(path)
-    check_checkpoint_file(path)
-    try:
-        with safe_loading():
-            return torch.load(path, map_location='cpu', mmap=mmap and zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise refusal(path, error) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:  # torch raises any
-        reason = f'{error}'.splitlines()[0] if f'{error}' else type(error).__name__
-        raise UserError(
-            f'checkpoint {path} is damaged or cannot be read ({reason}): copy or download it again'
-        ) from error
+    with safe_loading():
+        return torch.load(os.fspath(path), map_location='cpu', mmap=mmap)
 
 
 def checkpoint_keys(path: str) -> list[str]:
@@ -91,30 +186,61 @@ def pretrained_files(init_cfg: dict | list | None) -> list[str]:
     return [cfg['checkpoint'] for cfg in cfgs if cfg.get('checkpoint')]
 
 
-def _method_of_history_buffer(owner: type, name: str):
-    """``getattr``, restricted to the methods that mmengine's checkpoints refer to."""
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+def _stand_in(module: str, name: str, function: Callable | None = None) -> Callable:
+    """Make what is loaded for a name in a file: torch looks it up by module and name.
+
+    Args:
+        module: The name's module.
+        name: The name.
+        function: What a call of it runs. Defaults to None: the name is a class that is not called.
+    """
+    if function is None:
+        return type(name, (), dict(__module__=module))
+
+    def stand_in(*args):
+        return function(*args)
+
+    stand_in.__module__, stand_in.__name__, stand_in.__qualname__ = module, name, name
+    return stand_in
+
+
+# Methods in mmengine's checkpoints, which pickle as calls of getattr: those of the logged numbers'
+# statistics, and those in the state of its OneCycle schedulers.
+_OneCycle = _stand_in('mmengine.optim.scheduler.param_scheduler', 'OneCycleParamScheduler')
+_METHODS = {
+    HistoryBuffer: ('min', 'max', 'current', 'mean'),
+    _OneCycle: ('_annealing_cos', '_annealing_linear'),
+}
+
+
+def _method(owner: type, name: str) -> Callable:
+    """``getattr``, restricted to `_METHODS`."""
+    if not isinstance(owner, type) or name not in _METHODS.get(owner, ()):
         raise pickle.UnpicklingError(f'the file asks for attribute {name} of {owner}')
+    if owner is _OneCycle:
+        owner = getattr(import_module(owner.__module__), owner.__name__)
     return getattr(owner, name)
 
 
-# OpenMMLab's HistoryBuffer stores its statistics methods, which pickle as getattr calls. torch
-# looks up an allowed function by its module and name.
-_method_of_history_buffer.__module__ = 'builtins'
-_method_of_history_buffer.__name__ = _method_of_history_buffer.__qualname__ = 'getattr'
-
-
+@functools.cache
 def _allowed_globals() -> list:
-    """Return the types in checkpoints besides tensors, e.g. mmengine's logged numpy scalars."""
+    """Return what checkpoints name besides tensors, e.g. mmengine's logged numpy scalars."""
     multiarray = import_module(f'numpy.{"_" * (np.__version__ >= "2")}core.multiarray')
-    dtypes = {type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64', 'uint32')}
+    kinds = 'bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 S U'
+    dtypes = {type(np.dtype(name)) for name in kinds.split()}
     return [
         HistoryBuffer,
-        _method_of_history_buffer,
+        _OneCycle,
+        _stand_in('builtins', 'getattr', _method),
         np.ndarray,
         np.dtype,
-        multiarray._reconstruct,
-        multiarray.scalar,
+        # numpy 1 and numpy 2 name these two differently; each reads the other's files
+        *(
+            _stand_in(f'numpy.{core}.multiarray', name, getattr(multiarray, name))
+            for core in ('core', '_core')
+            for name in ('_reconstruct', 'scalar')
+        ),
+        slice,
         argparse.Namespace,  # the arguments that timm's train.py saves
         codecs.encode,  # bytes in protocol 2; torch 2.4 does not allow it itself
         *sorted(dtypes, key=str),
@@ -122,21 +248,100 @@ def _allowed_globals() -> list:
 
 
 @contextmanager
-def safe_loading():
-    """Make every ``torch.load`` inside the ``with`` block use ``weights_only=True``.
-
-    mmengine 0.10.7 loads without it, and OneDL's mmengine falls back to loading without it.
-    Types that mmengine's own checkpoints need are allowed; anything else raises
-    ``pickle.UnpicklingError``.
-    """
-    key = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-    before = os.environ.get(key)
-    os.environ[key] = '1'
-    torch.serialization.add_safe_globals(_allowed_globals())
+def _only_our_globals():
+    """Allow nothing else in ``torch.load``: others allow more, e.g. OneDL's mmengine ``getattr``."""
+    serialization = torch.serialization
+    before = serialization.get_safe_globals()
+    serialization.clear_safe_globals()
+    serialization.add_safe_globals(_allowed_globals())
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[key]
-        else:
-            os.environ[key] = before
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(before)
+
+
+class _DataUnpickler(pickle.Unpickler):
+    """Unpickler of arrays, tensors and Python's own containers."""
+
+    def find_class(self, module: str, name: str):
+        known = _data_globals()
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(
+                f'it holds pickled code ({module}.{name}), which is not run'
+            )
+        return known[module, name]
+
+
+@functools.cache
+def _data_globals() -> dict[tuple[str, str], Callable]:
+    found = {(value.__module__, value.__name__): value for value in _allowed_globals()}
+    numeric = import_module(f'numpy.{"_" * (np.__version__ >= "2")}core.numeric')
+    for core in ('core', '_core'):  # arrays in pickles of protocol 5
+        found[f'numpy.{core}.numeric', '_frombuffer'] = numeric._frombuffer
+    found['torch._utils', '_rebuild_tensor_v2'] = torch._utils._rebuild_tensor_v2
+    found['torch.storage', '_load_from_bytes'] = _storage
+    found['collections', 'OrderedDict'] = OrderedDict
+    return found
+
+
+def _storage(content: bytes):
+    """As ``torch.storage._load_from_bytes``, which runs code in the bytes."""
+    with safe_loading():
+        return torch.load(io.BytesIO(content))
+
+
+def load_pickle(path: str | os.PathLike, **options):
+    """Load a pickle of arrays, tensors and Python's own containers, without running code in it.
+
+    Args:
+        path: The file.
+        **options: Passed to ``pickle.Unpickler``, e.g. ``encoding``.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        UserError: It holds anything else, or is damaged.
+    """
+    try:
+        with open(path, 'rb') as file:
+            return _DataUnpickler(file, **options).load()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # unpickling another kind of file can raise almost any error
+        reason = f'{error}'.splitlines()[0] if f'{error}' else type(error).__name__
+        raise UserError(f'{path} cannot be read: {reason}') from error
+
+
+@contextmanager
+def safe_loading():
+    """Make every ``torch.load`` inside the ``with`` block safe, and its errors one line.
+
+    mmengine 0.10.7 loads without ``weights_only=True``, and OneDL's mmengine falls back to that.
+    Types that mmengine's own checkpoints need are allowed; anything else raises a
+    :class:`UserError`. What the environment says of ``weights_only`` does not count.
+    """
+    names = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    if names[1] in before:
+        print_log(
+            f'{names[1]} is set, but checkpoints are loaded with weights_only=True here: code in '
+            'them is never run',
+            'current',
+            logging.WARNING,
+        )
+    os.environ[names[0]] = '1'  # for whoever imported torch.load by its name
+    load = torch.load
+
+    def safe_load(f, map_location=None, *args, mmap=None, **kwargs):
+        return _safe_load(load, f, map_location, mmap)
+
+    if getattr(load, 'is_safe', False):  # a block inside another
+        safe_load = load
+    safe_load.is_safe = True
+    torch.load = safe_load
+    try:
+        yield
+    finally:
+        torch.load = load
+        del os.environ[names[0]]
+        os.environ.update(before)

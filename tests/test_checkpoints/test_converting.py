@@ -262,7 +262,7 @@ def spatial():
     (lambda: {**torchvision.models.resnext50_32x4d().state_dict(),  # groups as RegNet's
               'layer2.0.conv2.weight': torch.ones(256, 4, 3, 3)}, 'mmsb',
      r'layer2\.0\.conv2\.weight is \(256, 4, 3, 3\)'),
-    (torchvision.models.mobilenet_v2, 'mmsb', 'is not a ResNet that mmsb builds: it lacks'),
+    (torchvision.models.mobilenet_v2, 'mmsb', 'holds no ResNet'),
     (lambda: {k: v for k, v in plain().items() if 'layer4.1' not in k}, 'mmsb',
      r'its stages have \(2, 2, 2, 1\) basic blocks'),
     (lambda: {k: v for k, v in plain().items() if k != 'layer3.0.bn1.bias'}, 'mmsb',
@@ -272,13 +272,13 @@ def spatial():
      'not a ResNet that mmsb builds'),
     (lambda: dict(state_dict={}), 'mmsb', 'holds no weights'),
     (lambda: [1, 2], 'mmsb', 'holds a list'),
-    (lambda: dict(epoch=3), 'mmsb', 'epoch is a int'),
+    (lambda: dict(epoch=3), 'mmsb', 'holds no weights'),
     (lambda: dict(state_dict=plain(), extra=Malicious()), 'mmsb', 'refused: .* pickled code'),
     ('cut', 'mmsb', 'damaged or cut short'),
-    ('middle', 'mmsb', r'pickled code, or is damaged'),
-    ('text', 'mmsb', 'refused|cannot be read'),
+    ('middle', 'mmsb', 'damaged'),
+    ('text', 'mmsb', 'is a text file'),
     ('gone', 'mmsb', 'does not exist'),
-    ('ema', 'mmsb', 'holds no state_dict_ema; its state_dict is averaged already'),
+    ('ema', 'mmsb', r'\(state_dict_ema\); its state_dict is averaged already'),
     ('taken', 'mmsb', r'out\.pth exists: give another name, or --force'),
 ])  # fmt: skip
 def test_what_cannot_be_converted(tmp_path, monkeypatch, content, to, message):

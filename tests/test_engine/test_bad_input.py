@@ -9,6 +9,8 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 from mmsb.engine import test as run_test
 from mmsb.engine import train
@@ -221,6 +223,48 @@ def test_checkpoint_of_something_else(root, tmp_path, coco, how):
     assert 'list.pth' in line_of(error) and 'weights' in line_of(error)
 
 
+@pytest.fixture(scope='module')
+def mini_weights(root):
+    """Random weights of the mini detector's model."""
+    cfg = Config.fromfile(root / MINI_SB)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(cfg.model).state_dict()
+
+
+WRONG = {  # how the weights are given, what becomes of them, what the line says
+    'another head': ('test', lambda s: {k: v[:9] if 'fc_cls' in k else v for k, v in s.items()},
+                     'does not belong to the model of the config: 2 weights differ'),
+    'no head': ('test', lambda s: {k: v for k, v in s.items() if 'fc_reg' not in k},
+                r'2 weights differ or are missing, e\.g\. roi_head.*--allow-partial'),
+    'plain': ('test', lambda s: {k: v for k, v in s.items() if 'spatial_bias' not in k},
+              'does not belong'),
+    'a classifier': ('test', lambda s: {f'head.{i}': x for i, x in enumerate(s.values())},
+                     'does not belong'),
+    'one convolution less': ('load_from', lambda s: {
+        k: v for k, v in s.items() if k != 'backbone.layer3.1.conv2.weight'},
+        r'it lacks 1 tensors \(layer3\.1\.conv2\.weight\)'),
+    'no ResNet': ('load_from', lambda s: {'encoder.weight': torch.ones(2)}, 'holds no ResNet'),
+    'no state': ('--resume', lambda s: s, 'no state of a training to resume'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_weights_that_do_not_fit(root, tmp_path, coco, mini_weights, name):
+    how, change, message = WRONG[name]
+    path = str(tmp_path / 'wrong.pth')
+    torch.save(dict(state_dict=change(mini_weights)), path)
+    with pytest.raises(UserError, match=message) as error:
+        if how == 'test':
+            run_test(
+                parse_test_args([str(root / MINI_SB), path, '--work-dir', str(tmp_path / 'w')])
+            )
+        elif how == '--resume':
+            train(train_args(root, tmp_path / 'work', '--resume', path))
+        else:
+            train(train_args(root, tmp_path / 'work', options=[f'load_from={path}']))
+    assert 'wrong.pth' in line_of(error)
+
+
 def test_nothing_to_resume(root, tmp_path, coco):
     with pytest.raises(UserError) as error:
         train(train_args(root, tmp_path / 'work', '--resume'))
@@ -279,6 +323,8 @@ def test_more_processes_than_gpus(monkeypatch):
         ({}, [MINI_SB, 'two'], "the number of processes is 'two'"),
         (dict(NNODES='2', NODE_RANK='3'), [MINI_SB, '2'], 'NODE_RANK is 3'),
         (dict(PORT='http'), [MINI_SB, '2'], "PORT is 'http'"),
+        (dict(PORT='70000'), [MINI_SB, '2'], 'PORT is 70000: give 1 to 65535'),
+        ({}, [MINI_SB, '\u00b2'], 'the number of processes is'),  # isdigit() of it is true
     ],
 )
 def test_launcher(capsys, monkeypatch, root, env, args, message):

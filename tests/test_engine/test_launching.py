@@ -187,6 +187,15 @@ def test_slurm_asks_for_gpus(run_tool, slurm):
     assert '--gres=gpu:8 --ntasks=16 --ntasks-per-node=8' in line
 
 
+@pytest.mark.parametrize('name', ['GPUS', 'GPUS_PER_NODE', 'CPUS_PER_TASK'])
+def test_slurm_takes_numbers_only(run_tool, slurm, tmp_path, name):
+    """bash runs the command in this value if it computes with it."""
+    slurm = {**slurm, name: f'a[$(touch {tmp_path}/PWNED)]'}
+    done = run_tool('tools/slurm_train.sh', 'gpu', 'job', 'no.py', check=False, **slurm)
+    assert done.returncode == 2 and f'error: {name} is ' in done.stderr
+    assert done.stderr.count('\n') == 1 and not (tmp_path / 'PWNED').exists()
+
+
 HEADLINE_ON_CPU = [
     'model.test_cfg.rcnn.score_thr=-1.0',
     # the only changes: no download, small pictures, one short epoch

@@ -239,9 +239,15 @@ def test_what_the_terminal_says(terminal):
 
     plain = plain_weights().state_dict()
     said = messages(build(), plain, strict=True)  # nothing is missing once grown
-    assert said.count('\n') == 1 and "the outputs are the plain network's" in said
+    assert (
+        said.count('\n') == 1
+        and 'the outputs are those of this config with spatial_bias=None' in said
+    )
     said = messages(build(), {**plain, 'fc.weight': torch.zeros(2, 2)})
-    assert 'INFO' in said.splitlines()[0] and "the outputs are the plain network's" in said
+    assert (
+        'INFO' in said.splitlines()[0]
+        and 'the outputs are those of this config with spatial_bias=None' in said
+    )
     assert 'spatial_bias' not in said.split('do not match exactly')[1]  # mmengine's own words
 
     plugins = [dict(cfg=dict(type='ContextBlock', ratio=1 / 4), position='after_conv3')]
@@ -254,7 +260,7 @@ def test_what_the_terminal_says(terminal):
     assert 'initial values' not in messages(build(frozen_stages=1), plain)
 
     three = build(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,))
-    assert "the outputs are the plain network's" in messages(three, plain)
+    assert 'the outputs are those of this config with spatial_bias=None' in messages(three, plain)
 
     assert messages(build(), build().state_dict()) == ''
     for held in (dict(norm_eval=True), dict(frozen_stages=1)):

@@ -17,6 +17,7 @@ def parse_args():
     add('target', metavar='OUT', help='checkpoint to write')
     add('--to', choices=LAYOUTS, required=True, help='the layout to write')
     add('--ema', action='store_true', help="use the averaged weights in timm's file")
+    add('--prefix', help='which ResNet, if the file holds several, e.g. encoder_q.')
     add('--force', action='store_true', help='overwrite an existing file')
     return parser.parse_args()
 
@@ -24,7 +25,9 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
-    convert_checkpoint(args.source, args.target, args.to, args.ema, args.force, log=print)
+    convert_checkpoint(
+        args.source, args.target, args.to, args.ema, args.force, log=print, prefix=args.prefix
+    )
 
 
 if __name__ == '__main__':

@@ -40,8 +40,7 @@ def write_report(
 ) -> Path:
     """Write ``report.html``, ``report.md``, ``detections.png`` and ``curves.png``.
 
-    ``predictions.pkl`` is a pickle, and opening a pickle can run code: use only work directories
-    of your own runs.
+    ``predictions.pkl`` is read as data: code in it is refused, not run.
 
     Args:
         out_dir: Folder to write into, created if missing.

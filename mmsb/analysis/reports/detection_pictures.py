@@ -137,7 +137,8 @@ class _Sheet:
     def text(self, x: float, y: float, text: str, pixels: float = 13, **style):
         """Write text with its top left corner at x, y."""
         style = {'va': 'top', 'color': '#222222', **style}
-        return self.axes.text(x, y, text, fontsize=pixels * 0.72, zorder=4, **style)
+        style = dict(style, fontsize=pixels * 0.72, parse_math=False)
+        return self.axes.text(x, y, text, zorder=4, **style)
 
     def image(self, x: int, y: int, picture: np.ndarray) -> None:
         """Show an RGB picture with its top left corner at x, y."""

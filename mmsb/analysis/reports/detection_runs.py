@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import re
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -18,6 +17,7 @@ from pycocotools.coco import COCO
 from mmsb.analysis.reports.page import NONE
 from mmsb.engine.training_log import TrainingLog, read_log, trained_for, unit
 from mmsb.utils.errors import UserError
+from mmsb.utils.safe_load import load_pickle
 
 METRICS = {  # names in mmdet's CocoMetric
     'AP': 'coco/bbox_mAP',
@@ -121,8 +121,6 @@ def read_metrics(
 def read_predictions(path: Path, coco: COCO) -> dict[int, dict[str, np.ndarray]]:
     """Read predictions written by mmdet's ``DumpDetResults``.
 
-    Opening a pickle can run code: read only your own files.
-
     Args:
         path: Pickle of a list of dicts with ``img_id``, ``ori_shape`` and ``pred_instances``.
         coco: Annotations of exactly the same images.
@@ -135,12 +133,9 @@ def read_predictions(path: Path, coco: COCO) -> dict[int, dict[str, np.ndarray]]
         UserError: The file is missing, has other content, or belongs to other images.
     """
     try:
-        with path.open('rb') as file:
-            samples = pickle.load(file)
+        samples = load_pickle(path)
     except FileNotFoundError as error:
         raise UserError(f'no {path}: test with --out {path}') from error
-    except Exception as error:  # unpickling another kind of file can raise almost any error
-        raise UserError(f'{path} cannot be read: {error}') from error
     found = {}
     try:
         for sample in samples:

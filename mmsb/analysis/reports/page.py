@@ -6,6 +6,7 @@ A page is a list of blocks: ``('h1' | 'h2' | 'p', text)``, ``('img', file, descr
 
 import html
 import os
+import re
 import statistics
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def as_markdown(blocks: list[tuple]) -> str:
     """Format a page as Markdown."""
 
     def row(cells):
-        return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
+        return '| ' + ' | '.join(map(_escaped, cells)) + ' |'
 
     parts = []
     for kind, *rest in blocks:
@@ -44,10 +45,17 @@ def as_markdown(blocks: list[tuple]) -> str:
             ruler = ['---:' if right else '---' for right in _right(rows)]
             parts.append('\n'.join(map(row, (head, ruler, *rows))))
         elif kind == 'img':
-            parts.append(f'![{rest[1]}]({rest[0]})')
+            parts.append(f'![{_escaped(rest[1])}]({rest[0]})')
         else:
-            parts.append({'h1': '# ', 'h2': '## ', 'p': ''}[kind] + rest[0])
+            parts.append({'h1': '# ', 'h2': '## ', 'p': ''}[kind] + _escaped(rest[0]))
     return '\n\n'.join(parts) + '\n'
+
+
+def _escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, e.g. the name of a run or of a class."""
+    text = ' '.join(text.split('\n'))
+    text = text.replace('&', '&amp;').replace('<', '&lt;')
+    return re.sub(r'([\\`*\[\]|]|(?<![^\W_])_|_(?![^\W_]))', r'\\\1', text)
 
 
 def _right(rows: list[list[str]]) -> list[bool]:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from mmsb.datasets.cifar100 import MINIATURE
+from mmsb.utils.safe_load import load_pickle
 
 from . import things
 from .figures import food, household, living, outdoors
@@ -170,7 +171,7 @@ def draw_sheet(root: str | os.PathLike, path: str | os.PathLike, split: str = 't
     Raises:
         UserError: `path` cannot be written.
     """
-    batch = pickle.loads((Path(root) / FOLDER / split).read_bytes())
+    batch = load_pickle(Path(root) / FOLDER / split)
     pictures = {name: [] for name in CLASSES}
     for pixels, label in zip(batch['data'], batch['fine_labels'], strict=True):
         picture = pixels.reshape(3, SIDE, SIDE).transpose(1, 2, 0)[..., ::-1]

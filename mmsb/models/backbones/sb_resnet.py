@@ -8,12 +8,13 @@ import torch
 import torch.nn as nn
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.logging import print_log
-from mmengine.model import BaseModule, Sequential
+from mmengine.model import BaseModule, PretrainedInit, Sequential
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 
 from mmsb.models.growing import grow_state_dict, starts_with_spatial_bias
 from mmsb.models.kernels import dispatch
+from mmsb.models.pretrained import load_pretrained
 from mmsb.registry import register_model
 from mmsb.utils.errors import UserError
 
@@ -192,6 +193,9 @@ class SBResNet(BaseModule):
 
         self.kernels = kernels
         self.depth = depth
+        self.style = style
+        self.strides = tuple(strides)
+        self.dilations = tuple(dilations)
         self.num_stages = num_stages
         self.out_indices = tuple(out_indices)
         self.deep_stem = deep_stem
@@ -296,8 +300,16 @@ class SBResNet(BaseModule):
 
     def init_weights(self) -> None:
         """Apply ``init_cfg``, then ``zero_init_residual``, as the toolboxes do."""
-        super().init_weights()
-        pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
+        cfgs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg
+        files = [cfg for cfg in cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
+        pretrained = isinstance(self.init_cfg, dict) and bool(files)
+        if not pretrained:
+            init_cfg = self.init_cfg
+            self.init_cfg = [cfg for cfg in cfgs if cfg not in files]
+            super().init_weights()
+            self.init_cfg = init_cfg
+        for cfg in files:  # mmengine would load any part of any file
+            load_pretrained(self, **{key: cfg[key] for key in cfg if key != 'type'})
         if self.zero_init_residual and not pretrained:
             for module in self.modules():
                 if isinstance(module, ResidualBlock):

@@ -220,11 +220,14 @@ def _kernels(device: str) -> ModuleType | None:
         name = {'cuda': 'spatial_bias_triton', 'cpu': 'spatial_bias_cpu'}[device]
         kernels = importlib.import_module(f'mmsb.models.kernels.{name}')
         with torch.inference_mode():
-            x, weight = torch.zeros(2, 16, 16, 1, 1, device=device)
-            one = x.new_zeros(1, 1)
-            kernels.concatenate(
-                lambda: x, x[0, :, 0, 0], x, weight, weight[0, :, 0, 0], one, one, one, 1, 1, 8
-            )
+            x, weight = torch.linspace(-1, 2, 512, device=device).view(2, 16, 16, 1, 1)
+            bias, one = weight[0, :, 0, 0], x.new_ones(1, 1)
+            ours = kernels.concatenate(lambda: x, bias, x, weight, bias, one, one, one, 1, 1, 8)
+            maps = F.conv2d(x, weight, bias).relu()[:, :1] + 1
+            features = (x + bias.view(-1, 1, 1)).relu()
+            theirs = torch.cat([features, maps, maps.new_zeros(len(x), 7, 1, 1)], 1)
+            if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):  # some GPUs use TF32
+                raise RuntimeError('they compute something else than the operators')
     except Exception as error:  # no Triton, no compiler, or an unsupported GPU
         reason = str(error).strip().partition('\n')[0]
         print_log(

@@ -7,8 +7,11 @@ docs/performance.md. The compiler is ``$CXX``, or ``c++``; what it makes is kept
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
+import shlex
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -16,35 +19,100 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 from torch.autograd import profiler
 
 SOURCE = Path(__file__).with_suffix('.cpp')
 
 
-def _compile() -> Path:
-    """The shared library, compiled unless there is one of the same source and command."""
+def _compile(folder: Path | None = None) -> Path:
+    """Return the shared library, compiled unless there is one of the same source and command.
+
+    Args:
+        folder: Where to keep it. Defaults to None: ``$TORCH_HOME/mmsb``.
+
+    Raises:
+        OSError: The folder cannot be used.
+        RuntimeError: The compiler fails.
+    """
     flags = ['-O3', '-std=c++17', '-fPIC', '-shared', '-fopenmp']
     if torch.backends.cpu.get_cpu_capability() in ('AVX2', 'AVX512'):
         flags += ['-mavx2', '-mfma']
     # PyTorch's own OpenMP, whatever its file is called: the threads of two get in each other's way
     openmp = sorted((Path(torch.__file__).parent / 'lib').glob('libgomp*.so*'))
-    command = [os.environ.get('CXX') or 'c++', *flags, str(SOURCE), *map(str, openmp)]
+    compiler = shlex.split(os.environ.get('CXX') or 'c++')  # e.g. ccache g++
+    command = [*compiler, *flags, str(SOURCE), *map(str, openmp)]
     key = repr((SOURCE.read_text(), command, platform.machine()))
-    folder = Path(torch.hub.get_dir()).parent / 'mmsb'
+    folder = folder or _cache_folder()
+    _make_private(folder)
     library = folder / f'spatial_bias_cpu-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so'
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    if not _is_whole(library):
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / library.name
-            result = subprocess.run([*command, '-o', str(made)], capture_output=True, text=True)
-            if result.returncode:
-                raise RuntimeError(f'{command[0]} failed: {result.stderr.strip()}')
+            try:
+                done = subprocess.run([*command, '-o', str(made)], capture_output=True, text=True)
+            except OSError as error:  # no such compiler
+                raise RuntimeError(str(error)) from error
+            if done.returncode:
+                raise RuntimeError(f'{" ".join(compiler)} failed: {done.stderr.strip()}')
+            content = made.read_bytes()
+            made.write_bytes(content + hashlib.sha256(content).digest())
+            made.chmod(0o700)
             made.replace(library)  # whole or not at all, whoever else compiles it
     return library
 
 
-_concatenate = ctypes.CDLL(str(_compile())).concatenate
+def _cache_folder() -> Path:
+    return Path(torch.hub.get_dir()).parent / 'mmsb'
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder in which nobody else can put a library that would then be run here."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise PermissionError(f'{folder} belongs to another user, or is a link')
+    if status.st_mode & 0o022:
+        folder.chmod(status.st_mode & 0o755)
+
+
+def _is_whole(library: Path) -> bool:
+    """Tell whether a library is a file of this user's, with the hash that ends it right.
+
+    Running a truncated library kills the process. A loader ignores what follows a library.
+    """
+    try:
+        status = library.lstat()
+        content = library.read_bytes()
+    except OSError:
+        return False
+    mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid()
+    return (
+        mine
+        and not status.st_mode & 0o022
+        and content[-32:] == hashlib.sha256(content[:-32]).digest()
+    )
+
+
+def _load() -> ctypes.CDLL:
+    """Load the library from the cache, or from a temporary folder if that cannot be used."""
+    try:
+        return ctypes.CDLL(str(_compile()))
+    except OSError as error:  # read-only, another user's, or mounted without the right to execute
+        reason = str(error)
+    with tempfile.TemporaryDirectory() as folder:
+        library = ctypes.CDLL(str(_compile(Path(folder))))
+    print_log(
+        f'{_cache_folder()} cannot keep the compiled kernel ({reason}), which is compiled at every '
+        'start: set TORCH_HOME to a folder of yours',
+        'current',
+        logging.WARNING,
+    )
+    return library
+
+
+_concatenate = _load().concatenate
 _concatenate.argtypes = [ctypes.c_void_p] * 9 + [ctypes.c_int64] * 12
 _concatenate.restype = None
 

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import os
 import pickle
 import re
 import sys
@@ -429,7 +430,7 @@ def test_files_and_links(tmp_path):
     assert 'script' not in page.tags and '//' not in text and str(tmp_path) not in text
     assert page.table('', 'AP')[name]['AP'] == '1.000'
     markdown = path.with_suffix('.md').read_text(encoding='utf-8')
-    assert f'| {name} | 1.000 | 1.000 | 1.000 | – | 1.000 | – |' in markdown
+    assert '| a &amp; &lt;b> | 1.000 | 1.000 | 1.000 | – | 1.000 | – |' in markdown
     assert '](curves.png)' in markdown and '](detections.png)' in markdown
     assert '| cat | 2 | 1.000 |' in markdown
     assert re.search(r'torch \d+\.\d+', markdown)
@@ -480,6 +481,11 @@ def test_aps_are_the_evaluator_s(tmp_path):
 # ---------------------------------------------------------------- errors
 
 
+class Code:
+    def __reduce__(self):
+        return os.abort, ()
+
+
 def spoil(tmp_path, how):
     """A good work directory and dataset with one thing wrong."""
     coco = make_coco(tmp_path / 'coco')
@@ -507,6 +513,8 @@ def spoil(tmp_path, how):
         file.unlink()
     elif how == 'no pickle':
         file.write_text('hello')
+    elif how == 'code':
+        file.write_bytes(pickle.dumps([Code()]))
     elif how == 'no metrics':
         (run / 'metrics.json').unlink()
     elif how == 'no JSON of metrics':
@@ -536,6 +544,7 @@ def spoil(tmp_path, how):
         ('no JSON of metrics', r'metrics\.json cannot be read'),
         ('other metrics', r'metrics\.json has no coco/bbox_mAP: give the metrics'),
         ('no pickle', r'predictions\.pkl cannot be read'),
+        ('code', r'predictions\.pkl cannot be read: it holds pickled code \(posix\.abort\)'),
         ('no detector', 'does not hold predictions of an mmdet detector'),
         ('other images', 'images that the dataset lacks: 99'),
         ('too few images', 'lacks images of the dataset: 12'),

@@ -1,3 +1,6 @@
+import hashlib
+import json
+import os
 import pickle
 import pickletools
 import shutil
@@ -169,3 +172,23 @@ def test_damaged_miniature_is_refused(root, build, tmp_path):
     with pytest.raises(UserError, match=r'incomplete miniature CIFAR-100: redraw it') as error:
         build(copy, split='train')
     assert '\n' not in str(error.value)
+
+
+class Code:
+    def __reduce__(self):
+        return os.abort, ()
+
+
+def test_a_record_beside_other_pickles_does_not_let_them_run(root, build, tmp_path):
+    """Whoever writes the pickles can write the miniature's record too."""
+    copy = shutil.copytree(root, tmp_path / 'copy')
+    evil = copy / 'cifar-100-python/meta'
+    evil.write_bytes(pickle.dumps(Code()))
+    record = json.loads((copy / 'miniature.json').read_text())
+    text = json.dumps(record).replace(
+        hashlib.md5((root / 'cifar-100-python/meta').read_bytes()).hexdigest(),
+        hashlib.md5(evil.read_bytes()).hexdigest(),
+    )
+    (copy / 'miniature.json').write_text(text)
+    with pytest.raises(UserError, match=r'meta cannot be read: it holds pickled code'):
+        build(copy, split='train', lazy_init=True)

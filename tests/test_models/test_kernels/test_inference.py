@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -226,6 +227,82 @@ def test_compiles_once(monkeypatch, tmp_path, cpu_kernels):
     assert list(tmp_path.rglob('*')) == [tmp_path / 'mmsb', library]
     monkeypatch.setattr(subprocess, 'run', None)
     assert cpu_kernels._compile() == library
+
+
+@pytest.fixture
+def cached(monkeypatch, tmp_path, cpu_kernels):
+    """A compiled library in a cache of its own, and how often it was compiled since."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    library = cpu_kernels._compile()
+    content, calls = library.read_bytes(), []
+
+    def run(command, **_):  # compiling takes seconds
+        calls.append(command)
+        Path(command[-1]).write_bytes(content[:-32])
+        return subprocess.CompletedProcess(command, 0, '', '')
+
+    monkeypatch.setattr(subprocess, 'run', run)
+    monkeypatch.setattr(cpu_kernels, 'print_log', lambda line, *_: calls.append(line))
+    return library, calls
+
+
+def truncate(library):
+    library.write_bytes(library.read_bytes()[:5000])
+
+
+def make_link(library):
+    library.rename(library.with_name('other.so'))
+    library.symlink_to('other.so')
+
+
+@pytest.mark.parametrize('spoil', [
+    truncate, lambda library: library.write_bytes(b''), make_link,
+    lambda library: library.chmod(0o777),
+])  # fmt: skip
+def test_a_spoilt_library_is_compiled_again(cached, cpu_kernels, spoil):
+    library, calls = cached
+    whole = library.read_bytes()
+    spoil(library)
+    assert cpu_kernels._compile() == library and len(calls) == 1
+    assert not library.is_symlink() and library.read_bytes() == whole
+    assert library.stat().st_mode & 0o022 == 0
+    assert cpu_kernels._compile() == library and len(calls) == 1
+
+
+def test_a_cache_that_others_can_write(cached, cpu_kernels, monkeypatch):
+    library, calls = cached
+    library.parent.chmod(0o777)
+    cpu_kernels._compile()
+    assert library.parent.stat().st_mode & 0o022 == 0 and not calls
+    monkeypatch.setattr(os, 'getuid', lambda: 12345)
+    with pytest.raises(PermissionError, match='belongs to another user'):
+        cpu_kernels._compile()
+
+
+def test_a_cache_that_cannot_be_used(cached, cpu_kernels, monkeypatch):
+    """A file is where the folder should be, as a read-only home for everybody but root."""
+    _, calls = cached
+    home = Path(os.environ['TORCH_HOME'])
+    monkeypatch.setenv('TORCH_HOME', str(home / 'mmsb' / 'file' / 'home'))
+    (home / 'mmsb' / 'file').write_text('')
+    assert cpu_kernels._load().concatenate
+    _, line = calls
+    assert 'cannot keep the compiled kernel' in line and 'set TORCH_HOME' in line
+
+
+def test_a_compiler_of_two_words(cached, cpu_kernels, monkeypatch):
+    _, calls = cached
+    monkeypatch.setenv('CXX', 'ccache g++')
+    cpu_kernels._compile()
+    assert calls[0][:2] == ['ccache', 'g++']
+
+
+def test_kernels_that_compute_something_else_are_not_used(cpu_kernels, monkeypatch, said):
+    assert fused_block._kernels.__wrapped__('cpu') is cpu_kernels
+    right = cpu_kernels.concatenate
+    monkeypatch.setattr(cpu_kernels, 'concatenate', lambda *args: right(*args) + 0.1)
+    assert fused_block._kernels.__wrapped__('cpu') is None
+    assert 'they compute something else' in said[0]
 
 
 @pytest.mark.parametrize('memory_format', LAYOUTS)

@@ -1,0 +1,50 @@
+"""Hook that decides what a runner takes from a checkpoint."""
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmsb.checkpoints.fitting import starting_weights, whole_weights
+from mmsb.utils.errors import UserError
+
+
+class CheckpointContentHook(Hook):
+    """Check that a checkpoint's weights fit, and drop its config.
+
+    mmengine's ``Runner.resume`` runs ``meta['config']`` as Python code, only to compare its
+    ``gpu_ids``, which no config of OpenMMLab 2 has. Nothing here needs it.
+
+    Args:
+        whole: Whether the model needs all its weights, as for testing; resuming always does.
+            If False, a complete backbone is enough.
+        allow_partial: Accept any part of the weights, and say what is missing. Defaults to False.
+    """
+
+    priority = 'VERY_HIGH'  # before hooks that load weights themselves, e.g. EMAHook
+
+    def __init__(self, whole: bool, allow_partial: bool = False):
+        self.whole = whole
+        self.allow_partial = allow_partial
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check and change the checkpoint in place, before the runner uses it.
+
+        Raises:
+            UserError: The weights do not fit.
+        """
+        resumes = runner._resume
+        path = runner._load_from or (find_latest_checkpoint(runner.work_dir) if resumes else None)
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+        if resumes:
+            if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys():
+                raise UserError(
+                    f'checkpoint {path} holds weights but no state of a training to resume: leave '
+                    f'--resume out and give --cfg-options load_from={path}'
+                )
+            state = whole_weights(runner.model, checkpoint, path)
+        elif self.whole:
+            state = whole_weights(runner.model, checkpoint, path, self.allow_partial)
+        else:
+            state = starting_weights(runner.model, checkpoint, path, self.allow_partial)
+        checkpoint['state_dict'] = state
+        if isinstance(meta, dict):
+            meta.pop('config', None)
