@@ -26,6 +26,18 @@ class MMSeg(Toolbox):
     root_variables = dict(ADE20KDataset='MMSB_ADE20K_ROOT')
     tta_model = dict(type='SegTTAModel')
 
+    def naming_transforms(self, cfg: Config) -> dict[str, dict]:
+        """Also for segmentation maps, whose labels are compared with the head's classes."""
+        model = cfg.model.get('module') or cfg.model  # inside test-time augmentation
+        head = model.get('decode_head') or {}
+        head = head[-1] if isinstance(head, list | tuple) else head
+        found = super().naming_transforms(cfg)
+        if head.get('num_classes'):
+            ours = dict(type='mmsb.LoadAnnotations', num_classes=head['num_classes'])
+            names = ('LoadAnnotations', 'mmseg.LoadAnnotations', 'mmsb.LoadAnnotations')
+            found.update(dict.fromkeys(names, ours))
+        return found
+
     def draw_predictions(self, cfg: Config, folder: str | None) -> None:
         super().draw_predictions(cfg, folder)
         if folder:

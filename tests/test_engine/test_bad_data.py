@@ -98,8 +98,8 @@ def test_validation_image_without_labels(data, run, workers):
     missing.unlink()
     with pytest.raises(UserError) as error:
         run(ADE, workers=workers)
-    wanted = 'does not exist, but the data set lists it: restore it or remove its entry'
-    assert line_of(error) == f'{missing} {wanted}'
+    wanted = 'does not exist: every image needs one of its name'
+    assert line_of(error) == f'segmentation map {missing} {wanted}'
 
 
 @pytest.mark.parametrize('split', ['training', 'validation'])
