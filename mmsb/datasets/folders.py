@@ -106,6 +106,6 @@ def compare_class_folders(one: ClassFolders, other: ClassFolders) -> None:
     )
     raise UserError(
         f'{one.root} and {other.root} must have the same folders of classes, as labels follow '
-        f'their order, but {"; ".join(parts)}: labels from {first} on would differ; rename them, or make '
-        'empty folders'
+        f'their order, but {"; ".join(parts)}: labels from {first} on would differ; rename them, '
+        'or make empty folders'
     )

@@ -2,7 +2,7 @@
 
 from mmengine.dataset import Compose
 
-from mmsb.utils.errors import UserError
+from mmsb.utils.errors import UserError, reason_of
 
 
 class NamingPipeline(Compose):
@@ -31,10 +31,9 @@ class NamingPipeline(Compose):
             except Exception as error:  # transforms of the toolboxes and the user's own raise any
                 if path is None:
                     raise
-                reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
                 raise UserError(
                     f'image {path} cannot be used: {type(transform).__name__} failed with '
-                    f'{reason}; repair or remove it or its annotation'
+                    f'{reason_of(error)}; repair or remove it or its annotation'
                 ) from error
             if data is None:
                 return None

@@ -12,8 +12,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmsb.engine.overrides import apply_overrides
 from mmsb.toolboxes import toolbox_of
-from mmsb.utils.errors import UserError
+from mmsb.utils.errors import UserError, reason_of
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -40,9 +41,16 @@ def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Con
         UserError: The config does not exist, or its toolbox is missing or broken.
     """
     check_config_path(str(path))
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(cfg_options or {})
+    try:
+        cfg = Config.fromfile(path)
+    except (UserError, ImportError):
+        raise
+    except Exception as error:  # a config is Python code, which raises any
+        raise UserError(f'config {path} cannot be read ({reason_of(error)})') from error
+    if 'default_scope' in (cfg_options or {}):
+        cfg.default_scope = cfg_options['default_scope']
     toolbox_of(cfg).check()
+    apply_overrides(cfg, cfg_options or {})
     return cfg
 
 
@@ -298,7 +306,8 @@ def metrics_of(cfg: Config, name: str) -> list[tuple[str, ConfigDict]]:
     metrics = cfg.get(key) or []
     if isinstance(metrics, dict):
         return [(key, metrics)]
-    return [(f'{key}.{i}', metric) for i, metric in enumerate(metrics)]
+    metrics = metrics if isinstance(metrics, list | tuple) else []
+    return [(f'{key}.{i}', metric) for i, metric in enumerate(metrics) if isinstance(metric, dict)]
 
 
 def name_files_in_errors(cfg: Config) -> None:

@@ -7,15 +7,16 @@ from urllib.error import URLError
 
 from mmengine.config import Config
 
-from mmsb.engine.config import data_paths, innermost_dataset
-from mmsb.utils.errors import UserError
+from mmsb.engine.config import LOADERS, data_paths, innermost_dataset, metrics_of
+from mmsb.utils.errors import UserError, reason_of
 from mmsb.utils.safe_load import check_checkpoint_file, pretrained_files, refusal, safe_loading
 
 # functions of the toolboxes, pycocotools and mmengine that read data or compare with it
 READING = {
     *('load_data_list', 'full_init', '_find_samples', 'parse_data_info', 'filter_data'),
-    *('prepare_data', 'compute_metrics', 'createIndex'),
+    *('prepare_data', 'createIndex'),
 }
+EVALUATING = {'compute_metrics', 'createIndex', 'loadRes', 'accumulate', 'summarize'}
 
 
 @contextmanager
@@ -63,13 +64,6 @@ def explained_data_errors(cfg: Config, name: str):
         ) from error
 
 
-def reason_of(error: BaseException) -> str:
-    """Return an error's type and message in one line."""
-    # a registry repeats the message, after a sentence about the class
-    text = ' '.join(f'{error}'.split())
-    return f'{type(error).__name__}: {text}'[:300].rstrip(': ')
-
-
 def _is_in(error: BaseException | None, functions: set[str]) -> bool:
     """Tell whether an error, or one that it was made from, was raised within some functions."""
     while error is not None:
@@ -80,6 +74,24 @@ def _is_in(error: BaseException | None, functions: set[str]) -> bool:
             trace = trace.tb_next
         error = error.__cause__ or error.__context__
     return False
+
+
+@contextmanager
+def explained_evaluation(cfg: Config):
+    """Turn errors in computing metrics into one line that names the annotations."""
+    try:
+        yield
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # pycocotools and numpy raise any
+        if not _is_in(error, EVALUATING):
+            raise
+        metrics = [metric for name in LOADERS for _, metric in metrics_of(cfg, name)]
+        files = dict.fromkeys(str(m['ann_file']) for m in metrics if m.get('ann_file'))
+        raise UserError(
+            f'the evaluation failed ({reason_of(error)}): the predictions do not fit the '
+            f'annotations {"or ".join(files)}'.rstrip()
+        ) from error
 
 
 @contextmanager

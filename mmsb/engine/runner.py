@@ -18,7 +18,12 @@ from mmsb.engine.config import (
     name_files_in_errors,
 )
 from mmsb.engine.distributed import distributed, prepare_for_cpu
-from mmsb.engine.explaining import explained_building, explained_data_errors, explained_errors
+from mmsb.engine.explaining import (
+    explained_building,
+    explained_data_errors,
+    explained_errors,
+    explained_evaluation,
+)
 from mmsb.models import SpatialBias, fuse_spatial_bias
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
@@ -68,7 +73,8 @@ def _train(cfg: Config, loaders: list[str], lines: list[str]) -> None:
         refuse_plain_resume(runner)
         warn_learning_rate(runner)
         build_data(runner, loaders, lines)
-        runner.train()
+        with explained_evaluation(cfg):
+            runner.train()
 
 
 def test(args: Namespace) -> dict[str, float]:
@@ -98,7 +104,8 @@ def test(args: Namespace) -> dict[str, float]:
                 runner.load_or_resume()
                 model = runner.model
                 fuse_spatial_bias((model.module if is_model_wrapper(model) else model).eval())
-            metrics = runner.test()
+            with explained_evaluation(cfg):
+                metrics = runner.test()
     if args.metrics_out and runner.rank == 0:
         dump({name: float(value) for name, value in metrics.items()}, args.metrics_out)
     return metrics
