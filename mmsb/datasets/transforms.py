@@ -41,13 +41,6 @@ def read_file(
     return content
 
 
-def is_cut_short(content: bytes) -> bool:
-    """Tell whether a JPEG or PNG file lacks its end. OpenCV fills the missing part in silence."""
-    if content.startswith(b'\xff\xd8'):  # after the start of the last scan comes the end of image
-        return content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda')
-    return content.startswith(b'\x89PNG') and b'IEND' not in content
-
-
 def check_pixels(content: bytes, path: str) -> None:
     """Raise an error for an image of more pixels than Pillow's limit, before it is decoded."""
     try:
@@ -66,8 +59,7 @@ class LoadImageFromFile(_LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` with an error that names the image that cannot be decoded.
 
     mmcv's own errors (an OpenCV assertion or an AssertionError) do not name the file. As in
-    mmcv, a truncated image that OpenCV can still decode is accepted, but a warning names it: its
-    missing part is grey.
+    mmcv, a truncated image that OpenCV can still decode is accepted (old versions of OpenCV do).
 
     Args:
         skip_corrupt (bool): Skip an unreadable image instead of stopping: the dataset picks
@@ -83,7 +75,6 @@ class LoadImageFromFile(_LoadImageFromFile):
         super().__init__(**kwargs)
         self.skip_corrupt = skip_corrupt
         self.num_skipped = 0
-        self.cut_short = set()
 
     def transform(self, results: dict) -> dict | None:
         """Load ``results['img_path']``; return None if a corrupt image is skipped."""
@@ -103,13 +94,6 @@ class LoadImageFromFile(_LoadImageFromFile):
             image = None
         if image is None:
             return self._skip(path, 'it is empty' if not content else 'it is damaged')
-        if path not in self.cut_short and is_cut_short(content):
-            self.cut_short.add(path)
-            print_log(
-                f'image {path} is cut short: its missing part is grey',
-                'current',
-                level=logging.WARNING,
-            )
         results['img'] = image.astype(np.float32) if self.to_float32 else image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
@@ -180,18 +164,15 @@ class LoadAnnotations(BaseTransform):
     def _read(self, path: str) -> np.ndarray:
         remedy = ': every image needs one of its name'
         content = read_file(path, 'segmentation map', self.load.backend_args, remedy)
-        labels = None
-        if not is_cut_short(content):
-            try:
-                backend = self.load.imdecode_backend
-                labels = mmcv.imfrombytes(content, flag='unchanged', backend=backend)
-            except Exception:  # PIL and OpenCV raise many types
-                labels = None
+        try:
+            backend = self.load.imdecode_backend
+            labels = mmcv.imfrombytes(content, flag='unchanged', backend=backend)
+        except Exception:  # PIL and OpenCV raise many types
+            labels = None
         if labels is None:
-            reason = 'empty' if not content else 'cut short' if is_cut_short(content) else 'damaged'
             raise UserError(
                 f'segmentation map {path} cannot be read: repair it, or remove it and its image '
-                f'(it is {reason})'
+                f'(it is {"damaged" if content else "empty"})'
             )
         return labels.squeeze()
 
