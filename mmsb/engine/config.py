@@ -50,7 +50,8 @@ def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Con
     if 'default_scope' in (cfg_options or {}):
         cfg.default_scope = cfg_options['default_scope']
     toolbox_of(cfg).check()
-    apply_overrides(cfg, cfg_options or {})
+    for line in apply_overrides(cfg, cfg_options or {}):
+        print_log(line, 'current', logging.WARNING)
     return cfg
 
 

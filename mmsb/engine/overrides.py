@@ -1,12 +1,10 @@
 """Checks of ``--cfg-options``: a misspelt key is refused instead of adding a dead setting."""
 
 import inspect
-import logging
 
 import torch.utils.data
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, TestLoop, ValLoop
 
@@ -40,25 +38,28 @@ BUILT_BY = {
 }
 
 
-def apply_overrides(cfg: Config, options: dict) -> None:
+def apply_overrides(cfg: Config, options: dict) -> list[str]:
     """Merge overrides into a config, in place.
 
     Args:
         cfg: The config.
         options: Values by dotted key, e.g. ``{'model.backbone.depth': 18}``.
 
+    Returns:
+        Lines that name overrides that may have no effect.
+
     Raises:
         UserError: A key is misspelt, leads into a value that has no keys or beyond a list.
     """
-    for key in options:
-        _check_key(cfg, str(key))
+    lines = [line for key in options if (line := _check_key(cfg, str(key)))]
     try:
         cfg.merge_from_dict(options)
     except Exception as error:  # mmengine raises many types
         raise UserError(f'--cfg-options {listed(options)}: {reason_of(error)}') from error
+    return lines
 
 
-def _check_key(cfg: Config, key: str) -> None:
+def _check_key(cfg: Config, key: str) -> str | None:
     node, path = cfg._cfg_dict, []
     for part in key.split('.'):
         where = '.'.join(path) or 'the config'
@@ -74,28 +75,30 @@ def _check_key(cfg: Config, key: str) -> None:
         elif part in node:
             node = node[part]
         else:
-            _check_new(part, node, path, key, where, cfg.get('default_scope'))
-            return
+            return _check_new(part, node, path, key, where, cfg.get('default_scope'))
         path.append(part)
     top = path[0]
     if top not in _arguments(Runner) and top not in TOP:
-        print_log(
+        return (
             f'--cfg-options {key}: {top} is a variable of the config file. Settings that it uses '
-            'it for keep their values: override those, e.g. train_dataloader.dataset.data_root',
-            'current',
-            logging.WARNING,
+            'it for keep their values: override those, e.g. train_dataloader.dataset.data_root'
         )
+    return None
 
 
-def _check_new(part, node, path, key, where, scope) -> None:
+def _check_new(part, node, path, key, where, scope) -> str | None:
     """Check a key that the config does not have."""
     names, is_open = _known(node, path, scope)
     if part in names or part in EXTRAS:
-        return
+        return None
     close = nearest(part, {*node, *names}, cutoff=0.75 if is_open else 0.5)
     if close or not is_open:
         hint = f'did you mean {close!r}?' if close else f'it has {listed(sorted(map(str, node)))}'
         raise UserError(f'--cfg-options {key}: {where} has no setting {part!r}; {hint}')
+    return (
+        f'--cfg-options {key}: {part!r} is new in {where}, which has '
+        f'{listed(sorted(map(str, node))) or "nothing"}: check its spelling, if it has no effect'
+    )
 
 
 def _known(node, path, scope) -> tuple[set[str], bool]:
