@@ -54,7 +54,7 @@ def check_data(cfg: Config, names: tuple[str, ...]) -> list[str]:
                 if found is not None:
                     folders.append((name, dataset, kind, found))
     for _, _, _, found in folders[1:]:
-        compare_class_folders(found, folders[0][3])
+        compare_class_folders(folders[0][3], found)
     for name, dataset, kind, found in folders:
         if name in names:
             files = found.files()
@@ -192,6 +192,7 @@ def check_built(runner: Runner, loader_name: str) -> None:
                 f'{len(classes)} classes ({listed(classes)}): set {name}.num_classes to '
                 f'{len(classes)}, or metainfo.classes of the data set'
             )
+        _check_class_weight(name, model, count)
     for leaf in _built_leaves(dataset):
         for line in check_maps(leaf) if hasattr(leaf, 'img_suffix') else ():
             runner.logger.warning(line)
@@ -216,6 +217,20 @@ def head_classes(model: nn.Module) -> list[tuple[str, int]]:
         ):
             heads.append(('.'.join(['model', *parts]), count))
     return heads
+
+
+def _check_class_weight(name: str, model: nn.Module, count: int) -> None:
+    """Refuse a head whose losses weigh another number of classes."""
+    head = model.get_submodule(name.removeprefix('model.'))
+    for loss_name, loss in head.named_modules():
+        weight = getattr(loss, 'class_weight', None)
+        # mmdet's softmax has background, too
+        fits = (count, count + 1) if name.endswith('bbox_head') else (count,)
+        if isinstance(weight, list | tuple) and len(weight) not in fits:
+            raise UserError(
+                f'{name}.{loss_name}.class_weight has {len(weight)} values for {count} classes: '
+                'give one per class'
+            )
 
 
 def _segments(dataset) -> bool:

@@ -50,6 +50,7 @@ def prepare_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
     Returns:
         Lines for the log: what was filled in or left out.
     """
+    toolbox_of(cfg).check_settings(cfg)
     check_data_paths(cfg, loaders)
     lines = check_data(cfg, loaders)
     name_files_in_errors(cfg)
@@ -138,7 +139,7 @@ def warn_learning_rate(runner: Runner) -> None:
     """Log the learning rate to use if the total batch size is not the config's."""
     scale = runner.cfg.get('auto_scale_lr') or {}
     base, batch = scale.get('base_batch_size'), runner.cfg.train_dataloader.get('batch_size')
-    if not base or not batch or scale.get('enable'):
+    if not base or not isinstance(batch, int) or scale.get('enable'):
         return
     total = batch * runner.world_size
     lr = runner.cfg.optim_wrapper.get('optimizer', {}).get('lr')
