@@ -4,7 +4,7 @@ import difflib
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -12,8 +12,11 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmsb.engine.overrides import apply_overrides
 from mmsb.toolboxes import toolbox_of
-from mmsb.utils.errors import UserError
+from mmsb.utils.errors import UserError, reason_of
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def check_config_path(path: str) -> None:
@@ -38,9 +41,17 @@ def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Con
         UserError: The config does not exist, or its toolbox is missing or broken.
     """
     check_config_path(str(path))
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(cfg_options or {})
+    try:
+        cfg = Config.fromfile(path)
+    except (UserError, ImportError):
+        raise
+    except Exception as error:  # a config is Python code, which raises any
+        raise UserError(f'config {path} cannot be read ({reason_of(error)})') from error
+    if 'default_scope' in (cfg_options or {}):
+        cfg.default_scope = cfg_options['default_scope']
     toolbox_of(cfg).check()
+    for line in apply_overrides(cfg, cfg_options or {}):
+        print_log(line, 'current', logging.WARNING)
     return cfg
 
 
@@ -182,7 +193,7 @@ def enable_tta(cfg: Config) -> None:
         if toolbox.tta_meta_keys:
             pack['meta_keys'] = toolbox.tta_meta_keys
         # The truth is loaded behind the flips: mmseg compares with it as it is.
-        truth = [t for t in transforms if t['type'] == 'LoadAnnotations']
+        truth = [t for t in transforms if kind_of(t) == 'LoadAnnotations']
         before = [t for t in transforms if t not in truth]
         flips = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
         steps = [flips, *([t] for t in truth), [pack]]
@@ -209,6 +220,15 @@ def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset
+
+
+def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """Yield the configs of all data sets inside wrappers, also ConcatDataset."""
+    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
+    if not inner:
+        yield dataset
+    for one in inner:
+        yield from leaf_datasets(one)
 
 
 def input_shape(cfg: Config) -> tuple[int, int]:
@@ -269,12 +289,47 @@ def check_data_paths(cfg: Config, names: tuple[str, ...]) -> None:
     for name in names:
         if cfg.get(name) is None:
             continue
-        dataset = innermost_dataset(cfg[name].dataset)
-        for path in data_paths(dataset):
-            if '://' not in path and not os.path.exists(path):
-                variable = toolbox_of(cfg).root_variables.get(kind_of(dataset))
-                hint = f' ({variable}=PATH sets it for train, val and test)' if variable else ''
+        for dataset in leaf_datasets(cfg[name].dataset):
+            for path in data_paths(dataset):
+                if '://' not in path and not os.path.exists(path):
+                    variable = toolbox_of(cfg).root_variables.get(kind_of(dataset))
+                    hint = f' ({variable}=PATH sets it for train, val and test)' if variable else ''
+                    raise UserError(
+                        f'{path} does not exist ({name} reads it): put the data there, or set its '
+                        f'location: --cfg-options {name}.dataset.data_root=PATH{hint}'
+                    )
+        for key, metric in metrics_of(cfg, name):
+            path = metric.get('ann_file')
+            if isinstance(path, str) and '://' not in path and not os.path.exists(path):
                 raise UserError(
-                    f'{path} does not exist ({name} reads it): put the data there, or set its '
-                    f'location: --cfg-options {name}.dataset.data_root=PATH{hint}'
+                    f'{path} does not exist ({key} reads it): set its location: --cfg-options '
+                    f'{key}.ann_file=PATH'
                 )
+
+
+def metrics_of(cfg: Config, name: str) -> list[tuple[str, ConfigDict]]:
+    """Return the metrics' configs that belong to a data loader, with their keys."""
+    key = name.replace('dataloader', 'evaluator')
+    metrics = cfg.get(key) or []
+    if isinstance(metrics, dict):
+        return [(key, metrics)]
+    metrics = metrics if isinstance(metrics, list | tuple) else []
+    return [(f'{key}.{i}', metric) for i, metric in enumerate(metrics) if isinstance(metric, dict)]
+
+
+def name_files_in_errors(cfg: Config) -> None:
+    """Let pipelines load files with the transforms of mmsb, whose errors name them, in place."""
+    ours = toolbox_of(cfg).naming_transforms(cfg)
+    parts = [cfg[name].dataset for name in LOADERS if cfg.get(name) is not None]
+    for transform in _transforms([*parts, cfg.get('tta_pipeline')]):
+        transform.update(ours.get(transform['type'], {}))
+
+
+def _transforms(part) -> Iterator[ConfigDict]:
+    if isinstance(part, dict):
+        if isinstance(part.get('type'), str):
+            yield part
+        part = list(part.values())
+    if isinstance(part, list | tuple):
+        for one in part:
+            yield from _transforms(one)

@@ -4,42 +4,93 @@ import re
 from contextlib import contextmanager
 from urllib.error import URLError
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
-from mmsb.engine.config import data_paths, innermost_dataset
-from mmsb.utils.errors import UserError
+from mmsb.engine.config import LOADERS, data_paths, innermost_dataset, metrics_of
+from mmsb.utils.errors import UserError, reason_of
 from mmsb.utils.safe_load import check_checkpoint_file, pretrained_files, safe_loading
+
+# functions of the toolboxes, pycocotools and mmengine that read data or compare with it
+READING = {
+    *('load_data_list', 'full_init', '_find_samples', 'parse_data_info', 'filter_data'),
+    *('prepare_data', 'createIndex'),
+}
+EVALUATING = {'compute_metrics', 'createIndex', 'loadRes', 'accumulate', 'summarize'}
 
 
 @contextmanager
-def explained_data_errors(loader: ConfigDict):
-    """Turn errors about unreadable or empty data of ``loader`` into one-line messages."""
-    dataset = innermost_dataset(loader.dataset)
+def explained_building(cfg: Config):
+    """Turn errors in building what a config describes into one-line messages."""
+    try:
+        yield
+    except (UserError, URLError):
+        raise
+    except Exception as error:  # the toolboxes' classes raise any
+        raise UserError(
+            f'{cfg.filename} and its overrides describe something that cannot be built '
+            f'({reason_of(error)})'
+        ) from error
+
+
+@contextmanager
+def explained_data_errors(cfg: Config, name: str):
+    """Turn errors about the data of a loader, which is being built, into one-line messages."""
+    dataset = innermost_dataset(cfg[name].dataset)
     path = next(iter(data_paths(dataset)), dataset.get('data_root'))
     try:
         yield
+    except UserError:
+        raise
     except URLError as error:  # mmpretrain downloads CIFAR itself
         raise UserError(
             f'the data is not in {path} and could not be downloaded ({error.reason}): put it '
             'there, or set its location, MMSB_CIFAR100_ROOT=PATH'
         ) from error
-    except (KeyError, ValueError, IndexError) as error:  # JSON's error is a ValueError
-        if isinstance(error, UserError) or 'registry' in str(error):
-            raise  # a misspelt name in the config is not an error in the data
-        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-        what = 'contain images with annotations beside them,'
-        if dataset.get('ann_file'):
-            what = 'be an annotation file, with at least one image that has an object,'
-        raise UserError(
-            f'no data could be read from {path} ({reason}): it must {what} in the layout of the '
-            'real data set'
-        ) from error
-    except (AssertionError, RuntimeError) as error:  # mmpretrain's
+    except Exception as error:  # the toolboxes' data sets raise any
         if found := re.search(r'(The number of|Found 0 files in) subfolders.*', str(error)):
             raise UserError(
                 f'{path} must contain one folder of images per class: {found[0]}'
             ) from error
+        if not _is_in(error, READING):
+            with explained_building(cfg):
+                raise
+        what = 'contain images with annotations beside them,'
+        if dataset.get('ann_file'):
+            what = 'be an annotation file, with at least one image that has an object,'
+        raise UserError(
+            f'no data could be read from {path} ({reason_of(error)}): it must {what} in the layout '
+            'of the real data set'
+        ) from error
+
+
+def _is_in(error: BaseException | None, functions: set[str]) -> bool:
+    """Tell whether an error, or one that it was made from, was raised within some functions."""
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_name in functions:
+                return True
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def explained_evaluation(cfg: Config):
+    """Turn errors in computing metrics into one line that names the annotations."""
+    try:
+        yield
+    except (UserError, OSError, MemoryError):
         raise
+    except Exception as error:  # pycocotools and numpy raise any
+        if not _is_in(error, EVALUATING):
+            raise
+        metrics = [metric for name in LOADERS for _, metric in metrics_of(cfg, name)]
+        files = dict.fromkeys(str(m['ann_file']) for m in metrics if m.get('ann_file'))
+        raise UserError(
+            f'the evaluation failed ({reason_of(error)}): the predictions do not fit the '
+            f'annotations {"or ".join(files)}'.rstrip()
+        ) from error
 
 
 @contextmanager

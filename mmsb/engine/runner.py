@@ -9,9 +9,21 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmsb.engine.config import apply_test_args, apply_train_args, check_data_paths, load_config
+from mmsb.engine.checking import check_built, check_data
+from mmsb.engine.config import (
+    apply_test_args,
+    apply_train_args,
+    check_data_paths,
+    load_config,
+    name_files_in_errors,
+)
 from mmsb.engine.distributed import distributed, prepare_for_cpu
-from mmsb.engine.explaining import explained_data_errors, explained_errors
+from mmsb.engine.explaining import (
+    explained_building,
+    explained_data_errors,
+    explained_errors,
+    explained_evaluation,
+)
 from mmsb.engine.loading import CheckpointContentHook
 from mmsb.models import SpatialBias, fuse_spatial_bias
 from mmsb.toolboxes import toolbox_of
@@ -28,21 +40,44 @@ def train(args: Namespace) -> None:
     cfg = load_config(args)
     with distributed(cfg.launcher):
         apply_train_args(cfg, args)
-        check_data_paths(cfg, ('train_dataloader', 'val_dataloader'))
-        _train(cfg, args.allow_partial)
+        loaders = ('train_dataloader', 'val_dataloader')
+        lines = prepare_data(cfg, loaders)
+        names = [name for name in loaders if cfg.get(name)]
+        _train(cfg, names, lines, args.allow_partial)
 
 
-def _train(cfg: Config, allow_partial: bool) -> None:
+def prepare_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
+    """Check a config's data; let it read mended copies, and name files in errors.
+
+    Returns:
+        Lines for the log: what was filled in or left out.
+    """
+    toolbox_of(cfg).check_settings(cfg)
+    check_data_paths(cfg, loaders)
+    lines = check_data(cfg, loaders)
+    name_files_in_errors(cfg)
+    return lines
+
+
+def build_data(runner: Runner, loaders: list[str], lines: list[str]) -> None:
+    """Build and check a runner's data sets, and log what the checks found."""
+    for line in lines:
+        runner.logger.warning(line)
+    for name in loaders:
+        with explained_data_errors(runner.cfg, name):
+            getattr(runner, name.replace('dataloader', 'loop'))  # a property that builds
+        check_built(runner, name)
+
+
+def _train(cfg: Config, loaders: list[str], lines: list[str], allow_partial: bool) -> None:
     with explained_errors(cfg):
-        runner = build_runner(cfg, allow_partial=allow_partial)
+        with explained_building(cfg):
+            runner = build_runner(cfg, allow_partial=allow_partial)
         refuse_plain_resume(runner)
         warn_learning_rate(runner)
-        with explained_data_errors(cfg.train_dataloader):
-            runner.train_loop  # noqa: B018 (a property that builds the data set)
-        if cfg.get('val_dataloader'):
-            with explained_data_errors(cfg.val_dataloader):
-                runner.val_loop  # noqa: B018
-        runner.train()
+        build_data(runner, loaders, lines)
+        with explained_evaluation(cfg):
+            runner.train()
 
 
 def test(args: Namespace) -> dict[str, float]:
@@ -61,18 +96,19 @@ def test(args: Namespace) -> dict[str, float]:
     cfg = load_config(args)
     with distributed(cfg.launcher):
         apply_test_args(cfg, args)
-        check_data_paths(cfg, ('test_dataloader',))
+        lines = prepare_data(cfg, ('test_dataloader',))
         with explained_errors(cfg):
-            runner = build_runner(cfg, whole=True, allow_partial=args.allow_partial)
+            with explained_building(cfg):
+                runner = build_runner(cfg, whole=True, allow_partial=args.allow_partial)
             if args.out:
                 runner.test_evaluator.metrics.append(toolbox_of(cfg).dump(args.out))
-            with explained_data_errors(cfg.test_dataloader):
-                runner.test_loop  # noqa: B018
+            build_data(runner, ['test_dataloader'], lines)
             if args.fuse_conv_bn:
                 runner.load_or_resume()
                 model = runner.model
                 fuse_spatial_bias((model.module if is_model_wrapper(model) else model).eval())
-            metrics = runner.test()
+            with explained_evaluation(cfg):
+                metrics = runner.test()
     if args.metrics_out and runner.rank == 0:
         dump({name: float(value) for name, value in metrics.items()}, args.metrics_out)
     return metrics
@@ -113,7 +149,7 @@ def warn_learning_rate(runner: Runner) -> None:
     """Log the learning rate to use if the total batch size is not the config's."""
     scale = runner.cfg.get('auto_scale_lr') or {}
     base, batch = scale.get('base_batch_size'), runner.cfg.train_dataloader.get('batch_size')
-    if not base or not batch or scale.get('enable'):
+    if not base or not isinstance(batch, int) or scale.get('enable'):
         return
     total = batch * runner.world_size
     lr = runner.cfg.optim_wrapper.get('optimizer', {}).get('lr')

@@ -94,6 +94,14 @@ class Toolbox:
     def set_loader_defaults(self, loader: ConfigDict) -> None:
         """Set the same data loader defaults as the toolbox's own tools, in place."""
 
+    def check_settings(self, cfg: Config) -> None:
+        """Raise a UserError for settings with which the toolbox would fail late."""
+
+    def naming_transforms(self, cfg: Config) -> dict[str, dict]:
+        """Return, for types of transforms that load files, those whose errors name the file."""
+        ours = dict(type='mmsb.LoadImageFromFile')
+        return dict.fromkeys(('LoadImageFromFile', 'mmcv.LoadImageFromFile'), ours)
+
     def draw_predictions(self, cfg: Config, folder: str | None) -> None:
         """Make the visualization hook draw predictions during tests, in place.
 

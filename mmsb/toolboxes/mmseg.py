@@ -15,6 +15,8 @@ from mmengine.evaluator import DumpResults
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
+from mmsb.utils.errors import UserError
+
 from .base import NothingToExplainError, Target, Toolbox, write_rgb
 
 
@@ -25,6 +27,27 @@ class MMSeg(Toolbox):
     image_size = (512, 512)
     root_variables = dict(ADE20KDataset='MMSB_ADE20K_ROOT')
     tta_model = dict(type='SegTTAModel')
+
+    def check_settings(self, cfg: Config) -> None:
+        test_cfg = cfg.model.get('test_cfg') or {}
+        missing = [key for key in ('crop_size', 'stride') if not test_cfg.get(key)]
+        if test_cfg.get('mode') == 'slide' and missing:
+            raise UserError(
+                f"model.test_cfg.mode is 'slide', which needs {' and '.join(missing)}: e.g. "
+                'crop_size=(512, 512), stride=(341, 341)'
+            )
+
+    def naming_transforms(self, cfg: Config) -> dict[str, dict]:
+        """Also for segmentation maps, whose labels are compared with the head's classes."""
+        model = cfg.model.get('module') or cfg.model  # inside test-time augmentation
+        head = model.get('decode_head') or {}
+        head = head[-1] if isinstance(head, list | tuple) else head
+        found = super().naming_transforms(cfg)
+        if head.get('num_classes'):
+            ours = dict(type='mmsb.LoadAnnotations', num_classes=head['num_classes'])
+            names = ('LoadAnnotations', 'mmseg.LoadAnnotations', 'mmsb.LoadAnnotations')
+            found.update(dict.fromkeys(names, ours))
+        return found
 
     def draw_predictions(self, cfg: Config, folder: str | None) -> None:
         super().draw_predictions(cfg, folder)

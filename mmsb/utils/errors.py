@@ -12,3 +12,9 @@ class UserError(ValueError):
     """
 
     exit_code = 2
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error's type and message in one line."""
+    text = ' '.join(f'{error}'.split())
+    return f'{type(error).__name__}: {text}'[:300].rstrip(': ')

@@ -249,7 +249,7 @@ def _allowed_globals() -> list:
 
 @contextmanager
 def _only_our_globals():
-    """Allow nothing else in ``torch.load``: others allow more, e.g. OneDL's mmengine ``getattr``."""
+    """Allow nothing else in ``torch.load``: others allow more, as OneDL's mmengine getattr."""
     serialization = torch.serialization
     before = serialization.get_safe_globals()
     serialization.clear_safe_globals()

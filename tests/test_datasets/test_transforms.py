@@ -91,10 +91,7 @@ def test_map_is_missing(load):
 @pytest.mark.parametrize('backend', ['pillow', 'cv2'])
 def test_map_cannot_be_decoded(load, backend):
     whole = cv2.imencode('.png', labels(*range(150)))[1].tobytes()
-    contents = [b'', b'not a picture']
-    if backend == 'pillow':  # OpenCV decodes what is there
-        contents.append(whole[: len(whole) // 2])
-    for content in contents:
+    for content in (b'', b'not a picture', whole[: len(whole) // 2]):
         with pytest.raises(UserError, match='cannot be read: repair it') as error:
             load(content, imdecode_backend=backend)
         line(error)
@@ -108,11 +105,11 @@ def test_map_of_another_shape(load, shape):
 
 
 def test_mistakes_in_the_config_are_not_the_files(tmp_path):
-    """mmseg's own assertion, where the pipeline contradicts the data set."""
+    """The pipeline contradicts the data set: mmseg's own assertion, in a line."""
     pytest.importorskip('mmseg.datasets')
     cv2.imwrite(str(tmp_path / 'map.png'), labels(1))
     path = str(tmp_path / 'map.png')
-    with pytest.raises(AssertionError, match='reduce_zero_label'):
+    with pytest.raises(UserError, match='reduce_zero_label is True on LoadAnnotations, but False'):
         LoadAnnotations(reduce_zero_label=True)(
             dict(seg_map_path=path, reduce_zero_label=False, seg_fields=[])
         )
@@ -123,7 +120,7 @@ def test_only_corrupt_images_are_skipped(tmp_path):
     path = tmp_path / 'image.jpg'
     skips = LoadImageFromFile(skip_corrupt=True)
     for load in (skips, LoadImageFromFile()):
-        with pytest.raises(UserError, match=r'image .*image\.jpg cannot be read'):
+        with pytest.raises(UserError, match=r'image .*image\.jpg does not exist'):
             load(dict(img_path=str(path)))
     path.write_bytes(b'not a picture')
     assert skips(dict(img_path=str(path))) is None and skips.num_skipped == 1
@@ -131,3 +128,64 @@ def test_only_corrupt_images_are_skipped(tmp_path):
         LoadImageFromFile()(dict(img_path=str(path)))
     cv2.imwrite(str(path), labels(7))
     assert skips(dict(img_path=str(path)))['img'].shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize(
+    ('value', 'dtype', 'label'),
+    [(300, np.uint16, 300), (65535, np.uint16, 65535), (256, np.uint16, 256)],
+)
+def test_labels_of_16_bits_are_not_cut_to_8(load, value, dtype, label):
+    """mmseg takes the last 8 bits: 300 would become 44."""
+    with pytest.raises(UserError, match=f'holds label {label}:') as error:
+        load(np.full(SIZE, value, dtype))
+    line(error)
+
+
+@pytest.mark.parametrize('backend', ['pillow', 'cv2'])
+def test_an_exact_map_of_16_bits_is_a_map(load, backend):
+    drawn = labels(0, 1, 149, 255)
+    found = load(drawn.astype(np.uint16), imdecode_backend=backend)['gt_seg_map']
+    assert np.array_equal(found, load(drawn)['gt_seg_map']) and found.dtype == np.uint8
+
+
+def test_a_map_of_fractions_is_refused(load, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.full(SIZE, 1.5, np.float32)).save(tmp_path / 'map.tif')
+    content = (tmp_path / 'map.tif').read_bytes()
+    with pytest.raises(UserError, match='not whole numbers') as error:
+        load(content)
+    line(error)
+
+
+def test_an_image_too_large_is_not_decoded(tmp_path, monkeypatch):
+    from PIL import Image
+
+    path = str(tmp_path / 'image.png')
+    cv2.imwrite(path, labels(1))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', labels(1).size // 2 - 1)
+    with pytest.raises(UserError, match=r'image .*image\.png is too large'):
+        LoadImageFromFile()(dict(img_path=path))
+    monkeypatch.undo()
+    assert LoadImageFromFile()(dict(img_path=path))['img'].shape == (*SIZE, 3)
+
+
+def test_a_device_is_not_read():
+    with pytest.raises(UserError, match='is a folder or a device'):
+        LoadImageFromFile()(dict(img_path='/dev/zero'))
+
+
+def test_images_are_as_mmcv_loads_them(tmp_path):
+    from mmcv.transforms import LoadImageFromFile as Theirs
+
+    noise = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
+    for ending in ('png', 'jpg'):
+        path = str(tmp_path / f'image.{ending}')
+        cv2.imwrite(path, noise)
+        for options in ({}, dict(to_float32=True), dict(color_type='grayscale'),
+                        dict(imdecode_backend='pillow')):  # fmt: skip
+            ours, theirs = (k(**options)(dict(img_path=path)) for k in (LoadImageFromFile, Theirs))
+            assert ours.keys() == theirs.keys() and ours['img'].dtype == theirs['img'].dtype
+            assert np.array_equal(ours.pop('img'), theirs.pop('img')) and ours == theirs
+    missing = dict(img_path=str(tmp_path / 'no.png'))
+    assert LoadImageFromFile(ignore_empty=True)(missing) is None

@@ -98,8 +98,8 @@ def test_validation_image_without_labels(data, run, workers):
     missing.unlink()
     with pytest.raises(UserError) as error:
         run(ADE, workers=workers)
-    wanted = 'does not exist, but the data set lists it: restore it or remove its entry'
-    assert line_of(error) == f'{missing} {wanted}'
+    wanted = 'does not exist: every image needs one of its name'
+    assert line_of(error) == f'segmentation map {missing} {wanted}'
 
 
 @pytest.mark.parametrize('split', ['training', 'validation'])
@@ -148,6 +148,73 @@ def test_unreadable_image_to_classify(data, run, split, workers):
     with pytest.raises(UserError) as error:
         run(IMAGENET, workers=workers)
     assert line_of(error).startswith(f'image {broken} cannot be read: repair or remove it')
+
+
+def test_empty_image_to_segment_in_validation(data, run):
+    image = sorted((data / 'ade/images/validation').iterdir())[0]
+    image.write_bytes(b'')
+    with pytest.raises(UserError) as error:
+        run(ADE)
+    assert line_of(error).startswith(f'image {image} cannot be read: repair or remove it (it is em')
+
+
+def test_label_beyond_the_classes_in_validation(data, run):
+    value = 300  # whose last 8 bits are a label
+    path = sorted((data / 'ade/annotations/validation').iterdir())[0]
+    cv2.imwrite(str(path), np.full(cv2.imread(str(path), -1).shape, value, np.uint16))
+    with pytest.raises(UserError) as error:
+        run(ADE)
+    assert f'segmentation map {path} holds label {value}: with 150' in line_of(error)
+
+
+@pytest.mark.parametrize('split', ['training', 'validation'])
+def test_masks_of_0_and_255(data, run, split):
+    """With reduce_zero_label all is ignored: loss 0, accuracy 100 and mIoU nan otherwise."""
+    for path in (data / 'ade/annotations' / split).iterdir():
+        labels = cv2.imread(str(path), -1)
+        cv2.imwrite(str(path), ((labels > 1) * 255).astype(np.uint8))
+    with pytest.raises(UserError) as error:
+        run(ADE)
+    line = line_of(error)
+    when = 'the first batch' if split == 'training' else 'the evaluation'
+    assert f'every label of {when} is ignored: 255 is, and with reduce_zero_label 0 too' in line
+    assert 'holds only 0, 255' in line
+
+
+@pytest.mark.parametrize(
+    ('config', 'options', 'message'),
+    [
+        (ADE, ['train_dataloader.dataset.metainfo.classes=[wall,sky]'],
+         'num_classes=150, but the data of train_dataloader has 2 classes (wall, sky)'),
+        (ADE, ['train_dataloader.dataset.type=BaseSegDataset'], 'has no names of classes'),
+        (ADE, ['model.decode_head.loss_decode.class_weight=[1,2]'], 'class_weight has 2 values'),
+        (ADE, ['model.test_cfg.mode=slide', 'model.test_cfg.crop_size=[64,64]'], 'needs stride'),
+        (IMAGENET, ['model.head.num_classes=30'], 'model.head has num_classes=30, but the data'),
+    ],
+)  # fmt: skip
+def test_classes_and_settings_that_do_not_fit(data, run, config, options, message):
+    with pytest.raises(UserError) as error:
+        run(config, *options)
+    assert message in line_of(error)
+
+
+def test_a_renamed_folder_of_a_class(data, run):
+    folder = sorted((data / 'imagenet/val').iterdir())[5]
+    folder.rename(folder.with_name('renamed'))
+    with pytest.raises(UserError) as error:
+        run(IMAGENET)
+    line = line_of(error)
+    assert f'only {data}/imagenet/train has {folder.name}; only {data}/imagenet/val has ren' in line
+    assert 'labels from 5 on would differ' in line
+
+
+def test_folders_that_are_no_classes_are_left_out(data, run, tmp_path):
+    (data / 'imagenet/train/.ipynb_checkpoints').mkdir()
+    run(IMAGENET)
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert f'{data}/imagenet/train: no classes, left out: .ipynb_checkpoints' in log
+    lines = (tmp_path / 'work/annotations/train.txt').read_text().splitlines()
+    assert [line.split()[-1] for line in lines] == [str(label) for label in range(36)]
 
 
 def test_damaged_miniature_of_cifar(data, run):

@@ -128,6 +128,70 @@ def test_annotation_file_is_empty(root, tmp_path, coco, content):
     assert 'instances_train2017.json' in line and 'at least one image' in line
 
 
+def change_annotations(coco, split, change):
+    path = coco / f'annotations/instances_{split}2017.json'
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    return path, data
+
+
+def test_annotations_as_tools_export_them(root, tmp_path, coco):
+    """What follows from other values is filled in, what is of no use is counted: it trains."""
+
+    def change(data):
+        for row in data['annotations']:
+            del row['area'], row['iscrowd']
+        data['annotations'][0]['bbox'] = ['1', '2', '3', '4']
+
+    before = {}
+    for split in ('train', 'val'):
+        path, data = change_annotations(coco, split, change)
+        before[path] = path.read_bytes()
+    count = len(data['annotations'])
+    args = train_args(root, tmp_path / 'work')
+    args.no_validate = False
+    train(args)
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert f'instances_val2017.json: {count - 1} of {count} objects had no area' in log
+    assert f'instances_val2017.json: 1 of {count} boxes' in log
+    assert str(tmp_path / 'work/annotations/val_instances_val2017.json') in log
+    assert 'bbox_mAP' in log
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['train_dataloader.dataset.metainfo.classes=clock'], "write a tuple, classes=('clock',)"),
+        (['train_dataloader.dataset.metainfo.classes=[Clock,kite]'], "'Clock' is perhaps 'clock'"),
+        (['model.roi_head.bbox_head.num_classes=3'],
+         'model.roi_head.bbox_head has num_classes=3, but the data of train_dataloader has 80'),
+        (['val_evaluator.ann_file=nowhere.json'], 'nowhere.json does not exist (val_evaluator'),
+        (['val_dataloader.dataset.ann_file=annotations/instances_train2017.json',
+          'val_dataloader.dataset.data_prefix.img=train2017'], 'which lists other images'),
+        (['train_dataloader.batch_size=two'], 'cannot be built'),
+    ],
+)  # fmt: skip
+def test_data_and_settings_that_do_not_fit(root, tmp_path, coco, options, message):
+    args = train_args(root, tmp_path / 'work', options=options)
+    args.no_validate = False
+    with pytest.raises(UserError) as error:
+        train(args)
+    assert message in line_of(error)
+    assert not list(tmp_path.glob('work/*.pth'))
+
+
+def test_transforms_that_fail_name_the_image(root, tmp_path, coco, monkeypatch):
+    """Also those of the toolboxes and the user's own."""
+    from mmdet.datasets.transforms import PackDetInputs
+
+    monkeypatch.setattr(PackDetInputs, 'transform', lambda self, results: {}['a key'])
+    with pytest.raises(UserError) as error:
+        train(train_args(root, tmp_path / 'work'))
+    assert "jpg cannot be used: PackDetInputs failed with KeyError: 'a key'" in line_of(error)
+
+
 @pytest.mark.parametrize('content', [b'', b'not a picture'])
 def test_corrupt_jpeg_stops_and_is_named(root, tmp_path, coco, content):
     image = sorted((coco / 'train2017').iterdir())[3]

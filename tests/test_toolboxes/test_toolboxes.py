@@ -57,8 +57,8 @@ def pose(tmp_path, monkeypatch):
 
 
 def test_a_new_task_is_one_more_toolbox(pose, monkeypatch):
-    cfg = read_config(pose, dict(seed=3))
-    assert toolbox_of(cfg).name == 'colorsys' and cfg.seed == 3
+    cfg = read_config(pose, dict(work_dir='v'))
+    assert toolbox_of(cfg).name == 'colorsys' and cfg.work_dir == 'v'
     assert input_shape(cfg) == (256, 192)
     with pytest.raises(UserError, match='POSE_ROOT=PATH sets it'):
         check_data_paths(cfg, ('test_dataloader',))

@@ -189,6 +189,17 @@ class ResidualBlock(BaseModule):
     def last_norm(self) -> nn.Module:
         return getattr(self, self.norm_names[-1])
 
+    # the toolboxes' names for a block's norms, whatever their type
+    norm1 = property(lambda self: self._norm(1))
+    norm2 = property(lambda self: self._norm(2))
+    norm3 = property(lambda self: self._norm(3))
+
+    def _norm(self, layer: int) -> nn.Module:
+        name = dict(enumerate(self.norm_names, 1)).get(layer)
+        if name is None:
+            raise AttributeError(f'{type(self).__name__} has no norm{layer}')
+        return getattr(self, name)
+
     def _add_plugins(self, plugins: Sequence[dict], position: str, channels: int) -> list[str]:
         names = []
         for plugin in plugins:

@@ -23,6 +23,7 @@ from .settings import (
     SPATIAL_BIAS,
     check_choice,
     check_length,
+    dilations_of_blocks,
     plugins_of_blocks,
     spatial_bias_of_stages,
 )
@@ -73,6 +74,10 @@ class SBResNet(BaseModule):
         num_stages (int): Number of stages, 1 to 4. Defaults to 4.
         strides (Sequence[int]): Stride of each stage. Defaults to (1, 2, 2, 2).
         dilations (Sequence[int]): Dilation of each stage. Defaults to (1, 1, 1, 1).
+        contract_dilation (bool): Halve the dilation of the first block of each dilated stage, as in
+            mmseg. Must match pretrained weights: their names do not tell. Defaults to False.
+        multi_grid (Sequence[int], optional): Dilation of each block of the last stage, in place of
+            the value in ``dilations``, as in mmseg. Defaults to None.
         out_indices (Sequence[int]): Stages to return, from 0. Defaults to (0, 1, 2, 3), all.
         style (str): Layer that has a bottleneck's stride: 'pytorch' for the 3x3 convolution,
             'caffe' for the first 1x1. Must match pretrained weights. Defaults to 'pytorch'.
@@ -112,6 +117,9 @@ class SBResNet(BaseModule):
             use PyTorch's operators, which second derivatives need. Defaults to True.
         init_cfg (dict or list, optional): mmengine initialization config. Defaults to None, as
             in the authors' code: Kaiming (fan out) for convolutions, weight 1 for norms.
+        pretrained (str, optional): A checkpoint to load, which mmseg's models pass on to their
+            backbone; short for ``init_cfg=dict(type='Pretrained', checkpoint=...)``. Defaults to
+            None.
 
     Raises:
         UserError: An argument or a key of ``spatial_bias`` is invalid; a plugin names a
@@ -170,7 +178,14 @@ class SBResNet(BaseModule):
         groups: int = 1,
         base_width: int = 64,
         kernels: bool = True,
+        contract_dilation: bool = False,
+        multi_grid: Sequence[int] | None = None,
+        pretrained: str | None = None,
     ):
+        if pretrained is not None:
+            if init_cfg is not None:
+                raise UserError(f'init_cfg and pretrained={pretrained!r} are both set; give one')
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         if init_cfg is None:
             init_cfg = [
                 dict(type='Kaiming', layer='Conv2d'),
@@ -187,6 +202,9 @@ class SBResNet(BaseModule):
             raise UserError(f'out_indices is {out_indices}; give stages from 0 to {num_stages - 1}')
         if dcn is not None and block is BasicBlock:
             raise UserError(f'dcn needs a bottleneck (depth 50, 101 or 152), not depth {depth}')
+        block_dilations = dilations_of_blocks(
+            dilations, stage_blocks[:num_stages], contract_dilation, multi_grid
+        )
         if dcn is not None:
             check_length('stage_with_dcn', stage_with_dcn, num_stages)
             importlib.import_module('mmcv.ops')  # registers the deformable convolutions
@@ -231,7 +249,7 @@ class SBResNet(BaseModule):
                         width,
                         channels,
                         stride,
-                        dilations[i],
+                        block_dilations[i][j],
                         self._make_shortcut(width, channels * block.expansion, stride)
                         if j == 0
                         else None,

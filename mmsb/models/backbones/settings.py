@@ -92,6 +92,29 @@ def spatial_bias_of_stages(
     ]
 
 
+def dilations_of_blocks(
+    dilations: Sequence[int],
+    stage_blocks: Sequence[int],
+    contract_dilation: bool,
+    multi_grid: Sequence[int] | None,
+) -> list[list[int]]:
+    """Return the dilation of each block of each stage, with mmseg's meaning of the arguments."""
+    of_blocks = [
+        [dilation] * count for dilation, count in zip(dilations, stage_blocks, strict=True)
+    ]
+    if contract_dilation:
+        for of_stage in of_blocks:
+            of_stage[0] = max(of_stage[0] // 2, 1)
+    if multi_grid is not None:
+        if len(multi_grid) < stage_blocks[-1]:
+            raise UserError(
+                f'multi_grid is {tuple(multi_grid)}; give {stage_blocks[-1]} values, one per block '
+                'of the last stage'
+            )
+        of_blocks[-1] = list(multi_grid)  # any more are for deeper networks
+    return of_blocks
+
+
 def plugins_of_blocks(
     plugins: Sequence[dict] | None, stage_blocks: Sequence[int]
 ) -> list[list[list[dict]]]:
