@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmsb.engine.checkpointing import LAST, latest_checkpoint
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
 
@@ -97,15 +98,37 @@ def apply_train_args(cfg: Config, args: Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         save_best = cfg.get('default_hooks', {}).get('checkpoint', {})
         save_best.pop('save_best', None)  # there is no metric to compare
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-        if args.resume == 'auto' and not (Path(cfg.work_dir) / 'last_checkpoint').is_file():
-            raise UserError(
-                f'nothing to resume in {cfg.work_dir}: leave --resume out to start anew, or give '
-                'the checkpoint, --resume PATH'
-            )
+    find_resumed(cfg, args.resume)
     set_dataloader_defaults(cfg, args, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
+
+
+def find_resumed(cfg: Config, resume: str | None) -> None:
+    """Set ``load_from`` to the checkpoint that training resumes from, in place.
+
+    Args:
+        cfg: The config. Its own ``resume=True`` starts anew if there is nothing to resume.
+        resume: A checkpoint, or 'auto' for the newest one in the work directory. None: ``cfg``
+            decides; training that the launcher restarts resumes, too.
+
+    Raises:
+        UserError: There is nothing to resume.
+    """
+    if resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, resume
+        return
+    # a restarted group does not resume an earlier training, whose last_checkpoint it removed
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
+    restarted = restarted and (Path(cfg.work_dir) / LAST).is_file()
+    if resume is None and not restarted and (not cfg.get('resume') or cfg.get('load_from')):
+        return
+    path = latest_checkpoint(cfg.work_dir)
+    if path is None and resume:
+        raise UserError(
+            f'nothing to resume in {cfg.work_dir}: leave --resume out to start anew, or give '
+            'the checkpoint, --resume PATH'
+        )
+    cfg.resume = path is not None
+    cfg.load_from = path or cfg.get('load_from')
 
 
 def use_weights(cfg: Config, checkpoint: str) -> None:
