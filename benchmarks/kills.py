@@ -30,6 +30,7 @@ os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 
 import mmengine.runner.runner
 import torch
+
 from mmsb.datasets.miniatures.ade20k import make_mini_ade20k
 from mmsb.datasets.miniatures.coco import make_mini_coco
 from mmsb.datasets.miniatures.imagenet import make_mini_imagenet

@@ -113,13 +113,13 @@ def find_resumed(cfg: Config, resume: str | None) -> None:
     Raises:
         UserError: There is nothing to resume.
     """
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
+    if restarted and (Path(cfg.work_dir) / LAST).is_file():  # of this training, as it started
+        resume = 'auto'
     if resume not in (None, 'auto'):
         cfg.resume, cfg.load_from = True, resume
         return
-    # a restarted group does not resume an earlier training, whose last_checkpoint it removed
-    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
-    restarted = restarted and (Path(cfg.work_dir) / LAST).is_file()
-    if resume is None and not restarted and (not cfg.get('resume') or cfg.get('load_from')):
+    if resume is None and (not cfg.get('resume') or cfg.get('load_from')):
         return
     path = latest_checkpoint(cfg.work_dir)
     if path is None and resume:

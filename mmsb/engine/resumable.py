@@ -1,9 +1,9 @@
 """A runner whose training can be killed at any moment and resumed with the same results."""
 
-from contextlib import suppress
+import os
 from pathlib import Path
 
-from mmengine.dist import get_rank, is_main_process
+from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmsb.engine.checkpointing import LAST, CheckpointHook
 from mmsb.engine.randomness import SeededLoader, seed_generators, seeded
+from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 
 VALIDATED = 'last_validation'  # holds the iteration after which the last validation ended
@@ -62,10 +63,10 @@ class ResumableRunner(Runner):
         elif fn_name in ('before_val_epoch', 'before_test_epoch'):
             loop = self.val_loop if fn_name == 'before_val_epoch' else self.test_loop
             loop.dataloader.position = 0  # the same numbers in every validation
-        elif fn_name == 'before_train' and not self._resume and is_main_process():
-            for name in (LAST, VALIDATED):  # an earlier training's
-                with suppress(FileNotFoundError):
-                    Path(self.work_dir, name).unlink()
+        elif fn_name == 'before_train':
+            self._check_resumed_alike()
+            if is_main_process():
+                self._mark_start()
         elif fn_name == 'before_save_checkpoint':
             _drop_functions(kwargs['checkpoint'].get('param_schedulers') or ())
         super().call_hook(fn_name, **kwargs)
@@ -76,6 +77,26 @@ class ResumableRunner(Runner):
         elif fn_name == 'after_val_epoch' and is_main_process():
             with replacing(Path(self.work_dir, VALIDATED)) as part:
                 part.write_text(str(self.iter))
+
+    def _check_resumed_alike(self) -> None:
+        """Raise an error unless all processes continue from the same iteration."""
+        iterations = all_gather_object(self.iter)
+        if len(set(iterations)) > 1:
+            found = ', '.join(map(str, iterations))
+            raise UserError(
+                f'the processes resumed from different iterations ({found}): --work-dir must be '
+                'one folder that all nodes share'
+            )
+
+    def _mark_start(self) -> None:
+        """Make ``last_checkpoint`` name what this training continues from, nothing if it is new."""
+        last = Path(self.work_dir, LAST)
+        if self._resume and os.path.isfile(self._load_from or ''):
+            with replacing(last) as part:
+                part.write_text(os.path.relpath(self._load_from, self.work_dir))
+        elif not self._resume:
+            for path in (last, last.with_name(VALIDATED)):  # an earlier training's
+                path.unlink(missing_ok=True)
 
     def _skip_data(self) -> None:
         """Continue with the data after the last trained batch."""
