@@ -111,6 +111,7 @@ def start(config: Path, work_dir: Path, *flags: str) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         torch.set_num_threads(1)
+        mmengine.runner.runner.collect_env = dict  # takes a second, only for the log
         # without --seed: the seed that a run drew is its own after resuming too
         train(parse_train_args([str(config), '--work-dir', str(work_dir), *flags]))
         code = 0
@@ -180,6 +181,9 @@ def kill(
         A row of the table: ``kills``, ``equal``, ``without_checkpoint`` (killed before the first
         one), ``cut_short`` (a checkpoint was being written) and the ``first_difference``.
     """
+    # imported once, before the first fork
+    toolbox = dict(classification='mmpretrain', detection='mmdet').get(task, 'mmseg')
+    importlib.import_module(f'{toolbox}.apis')
     out = out / f'{task}_{workers}'
     out.mkdir(parents=True, exist_ok=True)
     config = out / f'{task}.py'
@@ -190,10 +194,17 @@ def kill(
     whole = result(out / 'whole')
     row = dict(task=task, workers=workers, kills=0, equal=0, without_checkpoint=0, cut_short=0)
     row['first_difference'] = difference(whole, result(out / 'again'), 'no kill')
-    for number in range(kills):
+    for number in range(3 * kills):
+        if row['kills'] == kills:
+            break
         work_dir = out / f'kill_{number}'
         pid = start(config, work_dir, *flags)
-        time.sleep(rng.uniform(0.9 * first, end))
+        if rng.random() < 0.1:
+            time.sleep(rng.uniform(0, first))
+        else:  # on a busy machine, time alone does not tell how far a training is
+            while not (work_dir / LAST).is_file():
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, end - first))
         os.kill(pid, signal.SIGKILL)
         if os.waitpid(pid, 0)[1] == 0:  # it had ended
             shutil.rmtree(work_dir)
@@ -222,10 +233,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--seed', type=int, default=0, help='of trainings and moments')
     args = parser.parse_args(argv)
     make_data(args.out / 'data')
-    # a training logs its environment, which takes a second and does not matter here
-    mmengine.runner.runner.collect_env = dict
-    for toolbox in ('mmdet', 'mmseg', 'mmpretrain'):  # imported once, before the first fork
-        importlib.import_module(f'{toolbox}.apis')
     rows = []
     for task in args.tasks:
         for workers in args.workers:

@@ -31,15 +31,18 @@ class CheckpointHook(_CheckpointHook):
         """Prepare the folder of checkpoints, and remove what a killed run left in it."""
         super().before_train(runner)
         self.outdated = []
+        self._find_best_here()
+        resumed = Path(runner._load_from or '').absolute()
+        resumed_here = runner._resume and resumed.parent == Path(self.out_dir).absolute()
+        if resumed_here:  # it is written again if a validation finds a better model
+            self.last_ckpt = self.file_backend.join_path(self.out_dir, resumed.name)
         if not is_main_process() or '://' in str(self.out_dir):
             return
         remove_parts(self.out_dir)
-        resumed = Path(runner._load_from or '').absolute()
-        if runner._resume and resumed.parent == Path(self.out_dir).absolute():
+        if resumed_here:
             for name in runner.message_hub.runtime_info.get('outdated_ckpts', ()):
                 if name != resumed.name:
                     self._delete(self.file_backend.join_path(self.out_dir, name))
-        self._find_best_here()
 
     def _find_best_here(self) -> None:
         """Look for the best checkpoint in this run's folder, which may have been moved."""

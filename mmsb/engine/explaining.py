@@ -90,7 +90,7 @@ def explained_errors(cfg: Config):
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f'the disk of {error.filename or cfg.work_dir} is full: free some space, then continue '
-                'a training from its last checkpoint with --resume'
+                f'the disk of {error.filename or cfg.work_dir} is full: free space; a training '
+                'continues from its last checkpoint with --resume'
             ) from error
         raise

@@ -58,11 +58,10 @@ class ResumableRunner(Runner):
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call all hooks, and do around them what resuming needs."""
-        if fn_name == 'before_train_iter':
+        if fn_name in ('before_train_iter', 'before_val_epoch'):
             seed_generators(self.seed, self.rank, self.iter)
-        elif fn_name in ('before_val_epoch', 'before_test_epoch'):
-            loop = self.val_loop if fn_name == 'before_val_epoch' else self.test_loop
-            loop.dataloader.position = 0  # the same numbers in every validation
+        if fn_name == 'before_val_epoch':
+            self.val_dataloader.position = self.iter
         elif fn_name == 'before_train':
             self._check_resumed_alike()
             if is_main_process():
