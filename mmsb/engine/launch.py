@@ -53,7 +53,7 @@ def rendezvous_args(restarts: int = 0) -> list[str]:
     if node_rank == 0 and not port_is_free(port):
         raise UserError(f'port {port} is in use on this machine: give another one, PORT=<number>')
     address = os.environ.get('MASTER_ADDR', '127.0.0.1')
-    if restarts and nnodes > 1:  # only here do the nodes tell each other of a restart
+    if restarts:  # with this backend, the nodes tell each other of a restart
         backend = ['--rdzv_backend=c10d', f'--rdzv_endpoint={address}:{port}', f'--rdzv_id={port}']
         return [f'--nnodes={nnodes}', *backend]
     return [
@@ -103,6 +103,8 @@ def main(argv: list[str] | None = None) -> None:
     threads = 1 if torch.cuda.is_available() else max(1, (os.cpu_count() or 1) // int(processes))
     for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
         os.environ.setdefault(name, str(threads))
+    if restarts:  # torch's shared store would give restarted processes the addresses of lost ones
+        os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
     os.environ[PARENT] = str(os.getpid())
     # The failing process prints the reason; torch's log of stopped processes would bury it.
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
