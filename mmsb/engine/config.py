@@ -42,7 +42,26 @@ def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Con
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(cfg_options or {})
     toolbox_of(cfg).check()
+    _check_std(cfg._cfg_dict, '')
     return cfg
+
+
+def _check_std(cfg: object, name: str) -> None:
+    """Raise an error if images would be divided by 0 when they are normalised."""
+    if isinstance(cfg, dict):
+        children = [(f'{name}.{key}' if name else key, value) for key, value in cfg.items()]
+        std = cfg.get('std')
+        if isinstance(std, list | tuple) and 0 in std:
+            raise UserError(
+                f'{name or "the config"}: std is {list(std)}, and images are divided by it: give '
+                'their standard deviation, or 1 to leave them as they are'
+            )
+    elif isinstance(cfg, list | tuple):
+        children = [(f'{name}.{index}', value) for index, value in enumerate(cfg)]
+    else:
+        return
+    for child, value in children:
+        _check_std(value, child)
 
 
 def read_model_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Config:

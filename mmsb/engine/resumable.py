@@ -15,6 +15,7 @@ from mmsb.engine.checkpointing import LAST, CheckpointHook
 from mmsb.engine.randomness import SeededLoader, seed_generators, seeded
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
+from mmsb.utils.finite import warn_not_finite
 
 VALIDATED = 'last_validation'  # holds the iteration after which the last validation ended
 
@@ -37,6 +38,12 @@ class ResumableRunner(Runner):
         """Build a data loader that seeds the generators for each sample."""
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         return loader if seed is None else seeded(loader, (seed, get_rank()))
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """Load a checkpoint; weights that are not finite give a warning."""
+        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        warn_not_finite(self.model.state_dict(), f'checkpoint {filename}')
+        return checkpoint
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
         """Register a hook; ours takes the place of mmengine's ``CheckpointHook``."""

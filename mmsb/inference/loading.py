@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmsb.engine.config import read_model_config
 from mmsb.utils.errors import UserError
+from mmsb.utils.finite import warn_not_finite
 from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
 
 
@@ -43,6 +44,7 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] |
             f'weights differ or are missing, e.g. {wrong[0]}; give the config it was trained with'
         )
     model.load_state_dict(state)
+    warn_not_finite(state, f'checkpoint {checkpoint}')
     meta = content.get('meta') or {}
     return revert_sync_batchnorm(model).eval(), (meta.get('dataset_meta') or {}).get('classes')
 

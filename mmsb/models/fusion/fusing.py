@@ -12,6 +12,7 @@ from mmsb.models.backbones.residual_block import BasicBlock, Bottleneck, Residua
 from mmsb.models.kernels.dispatch import padded_width
 from mmsb.models.layers import SpatialBias
 from mmsb.utils.errors import UserError
+from mmsb.utils.finite import warn_not_finite
 
 from .block import FusedBlock, fits, is_folded
 
@@ -57,6 +58,8 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
             'a batch norm without running statistics cannot be folded: leave '
             'track_running_stats=False out of norm_cfg, or run the model unfused'
         )
+    if any(isinstance(module, ResidualBlock) for module in model.modules()):  # not fused yet
+        warn_not_finite(model.state_dict(), f'the {type(model).__name__} to fuse')
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, ResidualBlock):
