@@ -11,6 +11,7 @@ import torch
 
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
+from mmsb.utils.finite import warn_not_finite
 from mmsb.utils.safe_load import load_checkpoint_file
 from mmsb.utils.safetensors import as_safetensors
 from mmsb.version import __version__
@@ -65,6 +66,7 @@ def publish_checkpoint(
             'tools/model_converters/convert.py --to mmsb'
         )
     state = checkpoint['state_dict']
+    warn_not_finite(state, f'checkpoint {source}')
     meta = dict(_plain(checkpoint.get('meta') or {}), mmsb_version=__version__)
     meta.pop('hook_msgs', None)
     content = _as_bytes(dict(meta=meta, state_dict=state))

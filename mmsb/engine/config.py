@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmsb.engine.checkpointing import LAST, latest_checkpoint
 from mmsb.engine.overrides import apply_overrides
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError, reason_of
@@ -52,7 +53,26 @@ def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Con
     toolbox_of(cfg).check()
     for line in apply_overrides(cfg, cfg_options or {}):
         print_log(line, 'current', logging.WARNING)
+    _check_std(cfg._cfg_dict, '')
     return cfg
+
+
+def _check_std(cfg: object, name: str) -> None:
+    """Raise an error if images would be divided by 0 when they are normalised."""
+    if isinstance(cfg, dict):
+        children = [(f'{name}.{key}' if name else key, value) for key, value in cfg.items()]
+        std = cfg.get('std')
+        if isinstance(std, list | tuple) and 0 in std:
+            raise UserError(
+                f'{name or "the config"}: std is {list(std)}, and images are divided by it: give '
+                'their standard deviation, or 1 to leave them as they are'
+            )
+    elif isinstance(cfg, list | tuple):
+        children = [(f'{name}.{index}', value) for index, value in enumerate(cfg)]
+    else:
+        return
+    for child, value in children:
+        _check_std(value, child)
 
 
 def read_model_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Config:
@@ -108,14 +128,7 @@ def apply_train_args(cfg: Config, args: Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         save_best = cfg.get('default_hooks', {}).get('checkpoint', {})
         save_best.pop('save_best', None)  # there is no metric to compare
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-        if args.resume == 'auto' and not (Path(cfg.work_dir) / 'last_checkpoint').is_file():
-            raise UserError(
-                f'nothing to resume in {cfg.work_dir}: leave --resume out to start anew, or give '
-                'the checkpoint, --resume PATH'
-            )
+    find_resumed(cfg, args.resume)
     backbone = cfg.model.get('backbone') or {}
     init_cfg = backbone.get('init_cfg')
     if args.allow_partial and init_cfg and str(backbone.get('type', '')).startswith('mmsb.'):
@@ -123,6 +136,35 @@ def apply_train_args(cfg: Config, args: Namespace) -> None:
             if one.get('type') == 'Pretrained':
                 one.allow_partial = True
     set_dataloader_defaults(cfg, args, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
+
+
+def find_resumed(cfg: Config, resume: str | None) -> None:
+    """Set ``load_from`` to the checkpoint that training resumes from, in place.
+
+    Args:
+        cfg: The config. Its own ``resume=True`` starts anew if there is nothing to resume.
+        resume: A checkpoint, or 'auto' for the newest one in the work directory. None: ``cfg``
+            decides; training that the launcher restarts resumes, too.
+
+    Raises:
+        UserError: There is nothing to resume.
+    """
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
+    if restarted and (Path(cfg.work_dir) / LAST).is_file():  # of this training, as it started
+        resume = 'auto'
+    if resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, resume
+        return
+    if resume is None and (not cfg.get('resume') or cfg.get('load_from')):
+        return
+    path = latest_checkpoint(cfg.work_dir)
+    if path is None and resume:
+        raise UserError(
+            f'nothing to resume in {cfg.work_dir}: leave --resume out to start anew, or give '
+            'the checkpoint, --resume PATH'
+        )
+    cfg.resume = path is not None
+    cfg.load_from = path or cfg.get('load_from')
 
 
 def use_weights(cfg: Config, checkpoint: str) -> None:

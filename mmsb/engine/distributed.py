@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from mmsb.utils.errors import UserError
+from mmsb.utils.processes import PARENT, die_with_parent
 
 
 def init_distributed(launcher: str) -> None:
@@ -28,6 +29,8 @@ def init_distributed(launcher: str) -> None:
     """
     if launcher == 'none' or dist.is_initialized():
         return
+    if parent := os.environ.get(PARENT):
+        die_with_parent(int(parent))  # else this process would train on without its launcher
     if launcher == 'slurm' and not torch.cuda.is_available():
         _environment_from_slurm()
     if torch.cuda.is_available():

@@ -1,5 +1,6 @@
 """One-line messages for errors in data, downloads and checkpoints."""
 
+import errno
 import re
 from contextlib import contextmanager
 from urllib.error import URLError
@@ -121,5 +122,12 @@ def explained_errors(cfg: Config):
             raise UserError(
                 f'{found[-1]} does not exist, but the data set lists it: restore it or remove its '
                 'entry'
+            ) from error
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f'the disk of {error.filename or cfg.work_dir} is full: free space; a training '
+                'continues from its last checkpoint with --resume'
             ) from error
         raise

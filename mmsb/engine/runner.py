@@ -1,13 +1,15 @@
 """Training and testing with any config, whichever toolbox it belongs to."""
 
+import logging
 import os
 from argparse import Namespace
 
 from mmengine.config import Config
 from mmengine.fileio import dump
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmsb.engine.checking import check_built, check_data
 from mmsb.engine.config import (
@@ -25,10 +27,11 @@ from mmsb.engine.explaining import (
     explained_evaluation,
 )
 from mmsb.engine.loading import CheckpointContentHook
+from mmsb.engine.resumable import ResumableRunner
 from mmsb.models import SpatialBias, fuse_spatial_bias
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
-from mmsb.utils.safe_load import checkpoint_keys
+from mmsb.utils.safe_load import checkpoint_keys, load_checkpoint_file
 
 
 def train(args: Namespace) -> None:
@@ -71,6 +74,8 @@ def build_data(runner: Runner, loaders: list[str], lines: list[str]) -> None:
 
 def _train(cfg: Config, loaders: list[str], lines: list[str], allow_partial: bool) -> None:
     with explained_errors(cfg):
+        if cfg.get('resume'):
+            check_resumed(cfg)
         with explained_building(cfg):
             runner = build_runner(cfg, allow_partial=allow_partial)
         refuse_plain_resume(runner)
@@ -123,9 +128,51 @@ def build_runner(cfg: Config, whole: bool = False, allow_partial: bool = False) 
         allow_partial: Accept checkpoints without all needed weights. Defaults to False.
     """
     prepare_for_cpu(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
     runner.register_hook(CheckpointContentHook(whole, allow_partial))
     return runner
+
+
+def check_resumed(cfg: Config) -> None:
+    """Take the seed from the checkpoint to resume from, and check that it can be resumed.
+
+    mmengine takes the seed too late, when the data is in another order already, and starts the
+    schedule again if the checkpoint does not hold its state.
+
+    Raises:
+        UserError: The checkpoint lacks the state of a training that is not finished.
+    """
+    path = cfg.get('load_from') or ''
+    if not os.path.isfile(path):
+        return
+    content = load_checkpoint_file(path, mmap=True)
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys():
+        raise UserError(
+            f'{path} cannot be resumed: it holds weights without the state of a training; to start '
+            f'from its weights, leave --resume out and give --cfg-options load_from={path}'
+        )
+    unit = 'epoch' if cfg.train_cfg.get('max_epochs') else 'iter'
+    unfinished = meta[unit] < cfg.train_cfg.get(f'max_{unit}s', 0)
+    needed = dict(optimizer='save_optimizer', param_schedulers='save_param_scheduler')
+    if not cfg.get('param_scheduler'):
+        del needed['param_schedulers']
+    if missing := [name for name in needed if unfinished and not content.get(name)]:
+        raise UserError(
+            f'{path} cannot be resumed: it lacks {" and ".join(missing)}, so the schedule would '
+            'start again; resume from a checkpoint that has them (best_*.pth do not; '
+            f'default_hooks.checkpoint.{needed[missing[0]]}=False writes none), or start from its '
+            f'weights with --cfg-options load_from={path}, without --resume'
+        )
+    seed, wanted = meta.get('seed'), (cfg.get('randomness') or {}).get('seed')
+    if seed is not None:
+        if wanted not in (None, seed):
+            print_log(
+                f'seed {wanted} is not used: {path} resumes with its own, {seed}',
+                'current',
+                logging.WARNING,
+            )
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
 
 
 def refuse_plain_resume(runner: Runner) -> None:
@@ -136,7 +183,7 @@ def refuse_plain_resume(runner: Runner) -> None:
     biased = any(isinstance(module, SpatialBias) for module in runner.model.modules())
     if not runner.cfg.get('resume') or not biased:
         return
-    path = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir) or ''
+    path = runner.cfg.get('load_from') or ''
     if os.path.isfile(path) and not any('spatial_bias.' in k for k in checkpoint_keys(path)):
         raise UserError(
             f'{path} cannot be resumed: it is from a network without spatial bias, whose optimizer '

@@ -4,6 +4,7 @@ A run is one config with one seed, in ``WORK_DIR/<config's name>/seed_<S>``. Its
 the settings that it was started with and, once it is finished, its metrics.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from mmsb.engine.training_log import NOT_METRICS, TrainingLog, read_log, trained
 from mmsb.utils.environment import PACKAGES, device_name, installed
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
+from mmsb.utils.processes import die_with_parent, locked
 
 SETTINGS = ('processes', 'flags', 'config_sha256')  # must not change between two calls
 
@@ -67,6 +69,13 @@ def train_seeds(
             record = dict(config=config, seed=seed, **dict(zip(SETTINGS, settings, strict=True)))
             folder = _folder(work_dir, config, seed)
             todo.append((folder, record, _kept(folder, record)))
+    with locked(work_dir, 'train_seeds.py'):
+        return _train_all(todo, cfgs, Path(tools))
+
+
+def _train_all(
+    todo: list[tuple[Path, dict, dict]], cfgs: dict[str, Config], tools: Path
+) -> list[dict]:
     finished = []
     for number, (folder, record, kept) in enumerate(todo, 1):
         run = f'{record["config"]}, seed {record["seed"]}'
@@ -76,7 +85,7 @@ def train_seeds(
             continue
         _print(f'[{number}/{len(todo)}] {run}: {"resumes" if kept else "starts"} in {folder}')
         _write(folder, record)
-        code = _call(record, folder, Path(tools), resume=bool(kept))
+        code = _call(record, folder, tools, resume=bool(kept))
         if code:
             error = UserError(
                 f'{run} stopped with exit code {code} (its own message is above); run the same '
@@ -196,7 +205,12 @@ def _call(record: dict, folder: Path, tools: Path, resume: bool) -> int:
         processes = str(record['processes'])
         command = [tools / 'dist_train.sh', record['config'], processes, *flags]
     env = dict(os.environ, PYTHON=sys.executable)
-    child = subprocess.Popen(command, env=env, stdout=sys.stderr)  # stdout is for the table
+    child = subprocess.Popen(
+        command,
+        env=env,
+        stdout=sys.stderr,  # stdout is for the table
+        preexec_fn=functools.partial(die_with_parent, os.getpid()),
+    )
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -220,9 +234,8 @@ def _figures(log: TrainingLog, run: str) -> dict:
     ]
     if not log.ends_with_val or not found[-1][1]:
         raise UserError(
-            f'{run}: the log has no metrics after the last {unit(log.train)}: either the model '
-            'predicts nothing (a detector without boxes), or the training was stopped during '
-            'validation; then remove the folder to train it again'
+            f'{run}: the log has no metrics after the last {unit(log.train)}: the model predicts '
+            'nothing (a detector without boxes)'
         )
     last = found[-1][1]
     first = 'mIoU' if 'mIoU' in last else next(iter(last))

@@ -31,8 +31,7 @@ def read_log(work_dir: Path) -> TrainingLog:
     """Read the log of the latest training in a work directory.
 
     The parts before a resumption are included. Earlier separate trainings, tests, and lines that
-    the resumed training wrote again are left out. If a training was stopped between a checkpoint
-    and its evaluation and then resumed, that evaluation was never logged.
+    the resumed training wrote again are left out.
 
     Raises:
         UserError: There is no training log.
@@ -41,8 +40,9 @@ def read_log(work_dir: Path) -> TrainingLog:
     for path in sorted(work_dir.glob('*/vis_data/scalars.json'), reverse=True):
         lines = [line for line in _json_lines(path) if 'step' in line]
         losses = [line for line in lines if 'loss' in line]
-        tested = [line for line in lines if 'loss' not in line]
-        if not losses:
+        # a test has step 0
+        tested = [line for line in lines if 'loss' not in line and line['step']]
+        if not losses and not tested:
             continue
         if train:
             # the step that it resumed from, 0 if it started anew; lines are evenly spaced
@@ -51,10 +51,12 @@ def read_log(work_dir: Path) -> TrainingLog:
             losses = [line for line in losses if line['step'] <= start]
             last = train[0]['epoch'] - 1 if 'epoch' in train[0] else start
             tested = [line for line in tested if line['step'] <= last]
-        else:
+        if val:  # a resumed training may begin with the validation that was due
+            tested = [line for line in tested if line['step'] < val[0]['step']]
+        if folder is None:
             folder, ends_with_val = path.parents[1], 'loss' not in lines[-1]
         train, val = losses + train, tested + val
-    if folder is None:
+    if not train:
         raise UserError(f'{work_dir} has no training log (*/vis_data/scalars.json): train first')
     return TrainingLog(train, val, folder, ends_with_val)
 

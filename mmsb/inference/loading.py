@@ -16,6 +16,7 @@ from mmsb.checkpoints.fitting import weights_of, whole_weights
 from mmsb.engine.config import read_model_config
 from mmsb.models.finding import find_resnet
 from mmsb.utils.errors import UserError
+from mmsb.utils.finite import warn_not_finite
 from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
 
 
@@ -34,7 +35,9 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] |
     """
     content = load_checkpoint_file(checkpoint)
     model = MODELS.build(cfg.model)
-    model.load_state_dict(whole_weights(model, content, checkpoint), strict=False)
+    state = whole_weights(model, content, checkpoint)
+    model.load_state_dict(state, strict=False)
+    warn_not_finite(state, f'checkpoint {checkpoint}')
     meta = content.get('meta') or {}
     return revert_sync_batchnorm(model).eval(), (meta.get('dataset_meta') or {}).get('classes')
 

@@ -15,6 +15,8 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it replaces ``path`` if the block succeeds.
 
+    ``path`` is the old file or the whole new one at every moment, also after a power failure.
+
     Raises:
         UserError: The folder cannot be written to, or the disk is full.
     """
@@ -23,11 +25,30 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        _sync(part)  # else the new name could reach the disk before the content
         os.replace(part, path)
+        with suppress(OSError):  # some network file systems cannot sync folders
+            _sync(path.parent)
     except OSError as error:
         raise UserError(f'cannot write {path}: {error.strerror or error}') from error
     finally:
         with suppress(OSError):  # it is not there, or its folder is a file
+            part.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Write a file's content, or a folder's list of names, from the system's memory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_parts(folder: str | os.PathLike) -> None:
+    """Remove what :func:`replacing` left of files directly in a folder when it was killed."""
+    for part in Path(folder).glob('.*.part'):
+        with suppress(OSError):
             part.unlink()
 
 

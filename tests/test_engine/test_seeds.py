@@ -1,9 +1,9 @@
 """Several seeds of several configs: with a stand-in for the training, then with the real one."""
 
 import json
-import os
 import re
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,8 +18,10 @@ from mmsb.engine.arguments import parse_seeds_args, parse_train_args
 from mmsb.engine.seeds import finished_runs, train_seeds
 from mmsb.engine.training_log import read_log
 from mmsb.utils.errors import UserError
+from mmsb.utils.processes import locked
 from tests import readme
 from tests.conftest import MINI_SB, ROOT, TINY
+from tests.test_engine.test_restarting import ended
 
 # Trains for three epochs, as far as a work directory shows: logs, checkpoints. STOP, as
 # 'CONFIG SEED EPOCH WHERE': where a training ends with exit code 3.
@@ -274,7 +276,16 @@ def test_flags_are_those_of_training():
     assert parse_seeds_args(['x.py']).flags == []
 
 
-def test_no_training_is_left_behind(fake):
+def test_one_call_at_a_time(fake):
+    with locked('work', 'train_seeds.py'):
+        with pytest.raises(UserError, match=r'another train_seeds\.py works in work: wait until'):
+            train()
+        assert not calls()
+    assert train(['a.py'], [0])
+
+
+@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
+def test_no_training_is_left_behind(fake, how):
     Path('tools/train_seeds.py').write_text((ROOT / 'tools/train_seeds.py').read_text())
     Path('tools/train.py').write_text(
         'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(600)'
@@ -284,10 +295,12 @@ def test_no_training_is_left_behind(fake):
     while not (Path('pid').exists() and Path('pid').read_text()):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    process.terminate()
-    assert process.wait(timeout=60) == 130
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(Path('pid').read_text()), 0)
+    process.send_signal(how)
+    assert process.wait(timeout=60) == (130 if how == signal.SIGTERM else -how)
+    pid = int(Path('pid').read_text())
+    while not ended(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_three_seeds(run_tool, mini_coco, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from mmsb.models.backbones.residual_block import BasicBlock, Bottleneck, Residua
 from mmsb.models.kernels.dispatch import padded_width
 from mmsb.models.layers import SpatialBias
 from mmsb.utils.errors import UserError
+from mmsb.utils.finite import warn_not_finite
 
 from .block import FusedBlock, fits, is_folded
 
@@ -58,6 +59,8 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
             'a batch norm without running statistics cannot be folded: leave '
             'track_running_stats=False out of norm_cfg, or run the model unfused'
         )
+    if any(isinstance(module, ResidualBlock) for module in model.modules()):  # not fused yet
+        warn_not_finite(model.state_dict(), f'the {type(model).__name__} to fuse')
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, ResidualBlock):
@@ -136,6 +139,7 @@ class FusedSpatialBias(nn.Module):
         self.num_channels, self.size, self.pool = layer.num_channels, layer.size, layer.pool
         self.reduction = layer.reduction
         conv = self.reduction.conv
+        self.num_reduced = conv.out_channels  # those before padding
         self.num_maps = self.num_channels + padding
         self.taps = 1 if layer.mixing is None else layer.mixing.kernel_size[0]
         if is_folded(conv):
@@ -155,10 +159,14 @@ class FusedSpatialBias(nn.Module):
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Compute the maps as ``SpatialBias.forward`` does, followed by the zero channels."""
-        maps = self.pool(self.reduction(x), self.size).flatten(2)
-        taps = [maps[:, tap : tap + self.num_maps] for tap in range(self.taps)]
+        # without the appended channels, in which infinity times zero would be NaN
+        maps = self.pool(self.reduction(x)[:, : self.num_reduced], self.size).flatten(2)
+        taps = [maps[:, tap : tap + self.num_channels] for tap in range(self.taps)]
         maps = taps[0] if self.mixing is None else F.linear(torch.cat(taps, dim=2), self.mixing)
-        maps = torch.addcmul(self.shift, maps, self.scale).unflatten(2, (self.size, self.size))
+        scale, shift = self.scale[: self.num_channels], self.shift[: self.num_channels]
+        maps = torch.addcmul(shift, maps, scale)
+        maps = F.pad(maps, (0, 0, 0, self.num_maps - self.num_channels))
+        maps = maps.unflatten(2, (self.size, self.size))
         # channels last is faster for upsampling few channels and for the concatenation
         maps = maps.contiguous(memory_format=torch.channels_last)
         maps = F.interpolate(maps, size=out_size, mode='bilinear', align_corners=False)
