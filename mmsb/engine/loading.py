@@ -1,7 +1,7 @@
 """Hook that decides what a runner takes from a checkpoint."""
 
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmsb.checkpoints.fitting import starting_weights, whole_weights
 from mmsb.utils.errors import UserError
@@ -32,14 +32,9 @@ class CheckpointContentHook(Hook):
             UserError: The weights do not fit.
         """
         resumes = runner._resume
-        path = runner._load_from or (find_latest_checkpoint(runner.work_dir) if resumes else None)
+        path = runner._load_from
         meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
         if resumes:
-            if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys():
-                raise UserError(
-                    f'checkpoint {path} holds weights but no state of a training to resume: leave '
-                    f'--resume out and give --cfg-options load_from={path}'
-                )
             state = whole_weights(runner.model, checkpoint, path)
         elif self.whole:
             state = whole_weights(runner.model, checkpoint, path, self.allow_partial)

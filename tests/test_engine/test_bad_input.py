@@ -308,7 +308,7 @@ WRONG = {  # how the weights are given, what becomes of them, what the line says
         k: v for k, v in s.items() if k != 'backbone.layer3.1.conv2.weight'},
         r'it lacks 1 tensors \(layer3\.1\.conv2\.weight\)'),
     'no ResNet': ('load_from', lambda s: {'encoder.weight': torch.ones(2)}, 'holds no ResNet'),
-    'no state': ('--resume', lambda s: s, 'no state of a training to resume'),
+    'no state': ('--resume', lambda s: s, 'holds weights without the state of a training'),
 }  # fmt: skip
 
 
