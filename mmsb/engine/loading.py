@@ -4,7 +4,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmsb.checkpoints.fitting import starting_weights, whole_weights
-from mmsb.utils.errors import UserError
 
 
 class CheckpointContentHook(Hook):

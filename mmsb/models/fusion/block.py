@@ -4,8 +4,6 @@ PyTorch's convolution needs separate passes over memory for the bias (on a GPU),
 and on a CPU it reorders its weights at every call. Fused cuDNN and oneDNN calls need neither.
 """
 
-import importlib
-import logging
 from collections.abc import Callable
 from functools import cache, partial
 from types import ModuleType
@@ -13,10 +11,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmsb.models.backbones.residual_block import ResidualBlock
+from mmsb.models.kernels.dispatch import working_kernels
 from mmsb.models.layers.widened_norm import split_norm
 
 
@@ -262,26 +260,18 @@ def _arranged(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 @cache
 def _kernels(device: str) -> ModuleType | None:
-    """Return the kernel module for 'cuda' or 'cpu'; None, with one warning, if it fails."""
-    try:
-        name = {'cuda': 'spatial_bias_triton', 'cpu': 'spatial_bias_cpu'}[device]
-        kernels = importlib.import_module(f'mmsb.models.kernels.{name}')
-        with torch.inference_mode():
-            x, weight = torch.linspace(-1, 2, 512, device=device).view(2, 16, 16, 1, 1)
-            bias, one = weight[0, :, 0, 0], x.new_ones(1, 1)
-            ours = kernels.concatenate(lambda: x, bias, x, weight, bias, one, one, one, 1, 1, 8)
-            maps = F.conv2d(x, weight, bias).relu()[:, :1] + 1
-            features = (x + bias.view(-1, 1, 1)).relu()
-            theirs = torch.cat([features, maps, maps.new_zeros(len(x), 7, 1, 1)], 1)
-            if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):  # some GPUs use TF32
-                raise RuntimeError('they compute something else than the operators')
-    except Exception as error:  # no Triton, no compiler, or an unsupported GPU
-        reason = str(error).strip().partition('\n')[0]
-        print_log(
-            f'spatial bias runs without its {device.upper()} kernels, which is slower on small '
-            f'batches: {reason}',
-            'current',
-            logging.WARNING,
-        )
-        return None
-    return kernels
+    """Return the kernel module for 'cuda' or 'cpu'; None, with a line in the log, if it fails."""
+    name = {'cuda': 'spatial_bias_triton', 'cpu': 'spatial_bias_cpu'}[device]
+    return working_kernels(name, device, _test, "a fused network's spatial bias layers run")
+
+
+def _test(kernels: ModuleType, device: str) -> None:
+    with torch.inference_mode():
+        x, weight = torch.linspace(-1, 2, 512, device=device).view(2, 16, 16, 1, 1)
+        bias, one = weight[0, :, 0, 0], x.new_ones(1, 1)
+        ours = kernels.concatenate(lambda: x, bias, x, weight, bias, one, one, one, 1, 1, 8)
+        maps = F.conv2d(x, weight, bias).relu()[:, :1] + 1
+        features = (x + bias.view(-1, 1, 1)).relu()
+        theirs = torch.cat([features, maps, maps.new_zeros(len(x), 7, 1, 1)], 1)
+        if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):  # some GPUs use TF32
+            raise RuntimeError('they compute something else than the operators')

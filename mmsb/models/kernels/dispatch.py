@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 
@@ -40,27 +41,44 @@ def kernels_on(device: torch.device) -> ModuleType | None:
 
 @cache
 def _kernels(device: str) -> ModuleType | None:
-    """Return the kernels' module if they pass a self-test; otherwise log the reason once."""
+    """Return the kernels' module if they pass a self-test; say once what runs."""
+    training = working_kernels('training', device, _test, 'batch norms and spatial bias run')
+    if training is not None:
+        print_log('batch norms and spatial bias run in Triton kernels', 'current', logging.INFO)
+    return training
+
+
+def working_kernels(
+    name: str, device: str, test: Callable[[ModuleType, str], None], what: str
+) -> ModuleType | None:
+    """Import kernels if they are wanted and work; otherwise log why PyTorch's operators run.
+
+    Args:
+        name: Module in ``mmsb.models.kernels``.
+        device: 'cuda' or 'cpu'.
+        test: Raises an error if the module computes something wrong on the device.
+        what: Begins the line in the log: what runs, in the plural, then "run".
+
+    Returns:
+        The module, or None.
+    """
     if os.environ.get('MMSB_KERNELS') == 'off':
-        print_log(
-            'MMSB_KERNELS=off: batch norms and spatial bias run in PyTorch operators', 'current'
-        )
+        print_log(f'MMSB_KERNELS=off: {what} in PyTorch operators', 'current')
         return None
     try:
         if device == 'cuda' and (torch.version.hip or torch.cuda.get_device_capability() < (8, 0)):
             raise RuntimeError('they are for NVIDIA GPUs from Ampere on')
-        training = importlib.import_module('.training', __package__)
-        _test(training, device)
+        kernels = importlib.import_module(f'.{name}', __package__)
+        test(kernels, device)
     except Exception as error:  # no Triton, an old one, a GPU that it does not know, no compiler
         reason = str(error).strip().partition('\n')[0] or type(error).__name__
         print_log(
-            'batch norms and spatial bias run in PyTorch operators, more slowly than in kernels: '
-            f'{reason}',
+            f'{what} in PyTorch operators, more slowly than in kernels: {reason}',
             'current',
             logging.WARNING,
         )
         return None
-    return training
+    return kernels
 
 
 def _test(training, device: str) -> None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from mmsb.models import SBResNet, fuse_spatial_bias
 from mmsb.models.fusion import block as fused_block
 from mmsb.models.fusion import fusing
+from mmsb.models.kernels import dispatch
 from mmsb.models.kernels.dispatch import padded_width
 from tests.test_models.test_fusion.test_fusing import build
 
@@ -197,7 +198,8 @@ def test_which_blocks_have_the_fast_way(monkeypatch, options, fits):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(fused_block, 'print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr(dispatch, 'print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
     return lines
 
 
@@ -205,7 +207,16 @@ def test_says_where_triton_does_not_work(monkeypatch, said):
     monkeypatch.setitem(sys.modules, 'mmsb.models.kernels.spatial_bias_triton', None)
     assert fused_block._kernels.__wrapped__('cuda') is None
     (line,) = said
-    assert 'without its CUDA kernels' in line and '\n' not in line
+    assert 'run in PyTorch operators' in line and 'spatial_bias_triton' in line
+    assert '\n' not in line
+
+
+def test_one_switch_turns_all_kernels_off(monkeypatch, said):
+    monkeypatch.setenv('MMSB_KERNELS', 'off')
+    for device in ('cpu', 'cuda'):
+        assert fused_block._kernels.__wrapped__(device) is None
+        assert dispatch._kernels.__wrapped__(device) is None
+    assert len(said) == 4 and all(line.startswith('MMSB_KERNELS=off: ') for line in said)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +228,7 @@ def test_says_where_nothing_compiles(monkeypatch, tmp_path, said, compiler, reas
     monkeypatch.delitem(sys.modules, 'mmsb.models.kernels.spatial_bias_cpu', raising=False)
     assert fused_block._kernels.__wrapped__('cpu') is None
     (line,) = said
-    assert 'without its CPU kernels' in line and reason in line and '\n' not in line
+    assert 'run in PyTorch operators' in line and reason in line and '\n' not in line
     assert not any((tmp_path / 'mmsb').iterdir())
 
 
