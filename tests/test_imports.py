@@ -33,10 +33,7 @@ MODELS_FLOORS = (
 )
 TOOLBOXES = ('mmdet', 'mmseg', 'mmpretrain')
 # Importing a kernel needs Triton or a C++ compiler.
-LAZY = {
-    ('mmsb.models.fusion.block', 'mmsb.models.kernels'),
-    ('mmsb.models.kernels.dispatch', 'mmsb.models.kernels.training'),
-}
+LAZY = {('mmsb.models.kernels.dispatch', 'mmsb.models.kernels')}
 
 
 class Import(NamedTuple):
