@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmsb.checkpoints.fitting import check_pretrained
 from mmsb.engine.config import apply_test_args, apply_train_args, check_data_paths, load_config
 from mmsb.engine.distributed import distributed, prepare_for_cpu
 from mmsb.engine.explaining import explained_data_errors, explained_errors
@@ -36,6 +37,8 @@ def _train(cfg: Config, allow_partial: bool) -> None:
     with explained_errors(cfg):
         runner = build_runner(cfg, allow_partial=allow_partial)
         refuse_plain_resume(runner)
+        if not cfg.get('resume'):
+            check_pretrained(runner.model, allow_partial)
         warn_learning_rate(runner)
         with explained_data_errors(cfg.train_dataloader):
             runner.train_loop  # noqa: B018 (a property that builds the data set)

@@ -11,10 +11,10 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmsb.models.finding import mmdet_names, resnet_prefixes
+from mmsb.models.finding import mmdet_names, resnet_prefixes, tensors_in
 from mmsb.utils.errors import UserError
 from mmsb.utils.log_file import log_to_file
-from mmsb.utils.safe_load import checkpoint_keys, pretrained_files
+from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
 
 _HEAD = ('fc.', 'head.')  # classifier keys of torchvision, timm and mmpretrain
 
@@ -260,7 +260,8 @@ def starts_with_spatial_bias(init_cfg: dict | list | None) -> bool:
     """
     for path in filter(os.path.isfile, pretrained_files(init_cfg)):
         try:
-            return any('spatial_bias.' in key for key in checkpoint_keys(path))
+            content = load_checkpoint_file(path, mmap=True)
+            return any('spatial_bias.' in key for key, _ in tensors_in(content))
         except Exception:
             return False
     return False

@@ -2,18 +2,16 @@
 
 import ast
 import logging
-import os
 import re
 
 from mmengine.logging import print_log
 from mmengine.model import update_init_info
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmsb.models.finding import find_resnet
 from mmsb.models.growing import GrowthReport, grow_state_dict
 from mmsb.utils.errors import UserError
-from mmsb.utils.safe_load import load_checkpoint_file, safe_loading
+from mmsb.utils.safe_load import load_checkpoint_source
 
 # Settings that change what a ResNet computes but not the names and shapes of its tensors.
 _UNSEEN = dict(style='pytorch', strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
@@ -40,11 +38,7 @@ def load_pretrained(
         UserError: The file cannot be read, holds no ResNet, another one, or not all of it.
     """
     print_log(f'load {prefix or "model"} from: {checkpoint}', 'current')
-    if '://' in checkpoint:
-        with safe_loading():
-            content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'current')
-    else:
-        content = load_checkpoint_file(os.path.expanduser(checkpoint))
+    content = load_checkpoint_source(checkpoint)
     try:
         state = find_resnet(content, prefix).network
         check_settings(backbone, recorded_settings(content, checkpoint), allow_partial)

@@ -17,6 +17,7 @@ from importlib import import_module
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmsb.utils.errors import UserError
 from mmsb.utils.safetensors import is_safetensors, read_safetensors
@@ -165,6 +166,18 @@ def load_checkpoint_file(path: str | os.PathLike, mmap: bool = False):
         return torch.load(os.fspath(path), map_location='cpu', mmap=mmap)
 
 
+def load_checkpoint_source(checkpoint: str):
+    """Load a checkpoint from a file, or from an address such as ``torchvision://resnet50``.
+
+    Raises:
+        UserError: As :func:`load_checkpoint_file`.
+    """
+    if '://' not in checkpoint:
+        return load_checkpoint_file(os.path.expanduser(checkpoint))
+    with safe_loading():
+        return CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'current')
+
+
 def checkpoint_keys(path: str) -> list[str]:
     """Return the names of the tensors in a local checkpoint.
 
@@ -249,7 +262,7 @@ def _allowed_globals() -> list:
 
 @contextmanager
 def _only_our_globals():
-    """Allow nothing else in ``torch.load``: others allow more, e.g. OneDL's mmengine ``getattr``."""
+    """Allow nothing else in ``torch.load``: others allow more, as OneDL's mmengine getattr."""
     serialization = torch.serialization
     before = serialization.get_safe_globals()
     serialization.clear_safe_globals()
