@@ -174,13 +174,17 @@ def backbone_config(state: dict[str, Tensor]) -> dict:
     """
     try:
         kind, args = _arguments(state)
+        with torch.device('meta'):
+            own = kind(**args).state_dict()
     except (KeyError, IndexError) as error:
         first = next(iter(state), 'none')
         raise UserError(
             f'is not a ResNet that mmsb builds: it lacks {error}, its first key is {first}'
         ) from error
-    with torch.device('meta'):
-        own = kind(**args).state_dict()
+    except (TypeError, ZeroDivisionError, RuntimeError) as error:
+        raise UserError(
+            f'is not a ResNet that mmsb builds: its tensors have other shapes ({error})'
+        ) from error
     for key, value in state.items():
         if key not in own:
             raise UserError(f'is not a plain or SB-ResNet: unexpected key {key}')

@@ -34,7 +34,11 @@ def weights_of(content, path: str) -> dict[str, Tensor]:
     state = next(
         (content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)), content
     )
-    found = OrderedDict((key, value) for key, value in state.items() if isinstance(value, Tensor))
+    found = OrderedDict(
+        (key, value)
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    )
     if not found:
         raise UserError(f'checkpoint {path} holds no weights by name')
     found.pop('n_averaged', None)  # the counter of torch's AveragedModel

@@ -230,7 +230,9 @@ def _grow_block(name: str, block: nn.Module, own: dict, given: dict, report: Gro
         dim = 1 if key.startswith(conv) else 0
         if target.ndim <= dim or value.ndim != target.ndim:
             continue
-        if target.shape[dim] - value.shape[dim] != num_maps:
+        if [t - v for t, v in zip(target.shape, value.shape, strict=True)] != [
+            num_maps * (axis == dim) for axis in range(target.ndim)
+        ]:
             continue
         if target.is_meta:
             raise UserError(

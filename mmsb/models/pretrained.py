@@ -40,7 +40,15 @@ def load_pretrained(
     print_log(f'load {prefix or "model"} from: {checkpoint}', 'current')
     content = load_checkpoint_source(checkpoint)
     try:
-        state = find_resnet(content, prefix).network
+        found = find_resnet(content, prefix)
+        state = found.network
+        if found.naming == 'detectron2' and backbone.style == 'pytorch':
+            print_log(
+                f"{checkpoint}: Detectron2's networks with STRIDE_IN_1X1=True, such as its MSRA "
+                "ones, need style='caffe'; the names do not show it",
+                'current',
+                logging.WARNING,
+            )
         check_settings(backbone, recorded_settings(content, checkpoint), allow_partial)
         check_complete(grow_state_dict(backbone, dict(state)), allow_partial)
     except UserError as error:
@@ -129,7 +137,7 @@ def recorded_settings(content, checkpoint: str) -> dict:
         ``style``, ``strides`` and ``dilations``; empty if they are not known.
     """
     name = checkpoint.rpartition('/')[2]
-    if re.match(r'resnet\d+_(caffe|msra)\b|resnet\d+_(caffe|msra)-', name):
+    if re.match(r'resnet\d+_(caffe|msra)', name):
         return dict(_UNSEEN, style='caffe')
     address = re.match(r'(torchvision|https?)://', checkpoint)
     if address and (address[1] == 'torchvision' or 'download.pytorch.org/models/' in checkpoint):
@@ -148,10 +156,11 @@ def recorded_settings(content, checkpoint: str) -> dict:
         settings = {item.arg: item.value for item in backbone.keywords}
         if 'ResNe' not in ast.literal_eval(settings['type']):
             return {}
-        return {
-            key: ast.literal_eval(settings[key]) if key in settings else value
+        found = {
+            key: type(value)(ast.literal_eval(settings[key])) if key in settings else value
             for key, value in _UNSEEN.items()
         }
+        return found if found['style'] in ('pytorch', 'caffe') else {}
     except (StopIteration, KeyError, AttributeError, TypeError, ValueError, SyntaxError,
             RecursionError, MemoryError):  # fmt: skip
         return {}
