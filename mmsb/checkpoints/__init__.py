@@ -1,1 +1,1 @@
-"""Checkpoints: layouts of other libraries in and out, publishing."""
+"""Checkpoints: whether weights fit, layouts of other libraries in and out, publishing."""

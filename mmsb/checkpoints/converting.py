@@ -29,7 +29,7 @@ from mmsb.models import SBResNet, SBResNet_CIFAR
 from mmsb.models.backbones.residual_block import Bottleneck
 from mmsb.models.finding import find_resnet
 from mmsb.utils.errors import UserError
-from mmsb.utils.safe_load import load_checkpoint_file
+from mmsb.utils.safe_load import load_checkpoint_source
 
 LAYOUTS = ('torchvision', 'release', 'mmsb')
 # key parts of a block's spatial bias: the release's -> ours
@@ -70,7 +70,7 @@ def convert_checkpoint(
     """Convert a checkpoint file.
 
     Args:
-        source: The file to read.
+        source: The file to read, or an address such as ``torchvision://resnet50``.
         target: The file to write. mmsb's layout is written as ``dict(state_dict=...)``, the others
             as a plain dict of tensors. NAME.safetensors is written in that format.
         to: The layout to write, one of `LAYOUTS`.
@@ -83,7 +83,7 @@ def convert_checkpoint(
         UserError: A file cannot be read or written, or the weights do not fit the layout. Nothing
             is written then.
     """
-    checkpoint = load_checkpoint_file(source)
+    checkpoint = load_checkpoint_source(str(source))
     try:
         weights = read_weights(checkpoint, prefix, ema)
         config = backbone_config(weights.backbone)
@@ -174,13 +174,17 @@ def backbone_config(state: dict[str, Tensor]) -> dict:
     """
     try:
         kind, args = _arguments(state)
+        with torch.device('meta'):
+            own = kind(**args).state_dict()
     except (KeyError, IndexError) as error:
         first = next(iter(state), 'none')
         raise UserError(
             f'is not a ResNet that mmsb builds: it lacks {error}, its first key is {first}'
         ) from error
-    with torch.device('meta'):
-        own = kind(**args).state_dict()
+    except (TypeError, ZeroDivisionError, RuntimeError) as error:
+        raise UserError(
+            f'is not a ResNet that mmsb builds: its tensors have other shapes ({error})'
+        ) from error
     for key, value in state.items():
         if key not in own:
             raise UserError(f'is not a plain or SB-ResNet: unexpected key {key}')

@@ -17,6 +17,7 @@ from mmsb.models.finding import find_resnet
 from mmsb.models.growing import GrowthReport, grow_state_dict
 from mmsb.models.pretrained import check_complete, check_settings, recorded_settings
 from mmsb.utils.errors import UserError
+from mmsb.utils.safe_load import load_checkpoint_source
 
 _CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'net', 'network', 'weights')
 _WRAPPERS = ('module.', '_orig_mod.')
@@ -33,7 +34,11 @@ def weights_of(content, path: str) -> dict[str, Tensor]:
     state = next(
         (content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)), content
     )
-    found = OrderedDict((key, value) for key, value in state.items() if isinstance(value, Tensor))
+    found = OrderedDict(
+        (key, value)
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    )
     if not found:
         raise UserError(f'checkpoint {path} holds no weights by name')
     found.pop('n_averaged', None)  # the counter of torch's AveragedModel
@@ -125,6 +130,44 @@ def starting_weights(
     _drop_different(model, state, different, path)
     _say(path, (missing, 'start at random'), (unexpected, 'are not used'))
     return state
+
+
+def check_pretrained(model: nn.Module, allow_partial: bool) -> None:
+    """Raise an error unless ``init_cfg`` fills the ResNet of a toolbox; SB-ResNet checks itself.
+
+    Args:
+        model: The model, perhaps wrapped.
+        allow_partial: Whether to accept any part.
+
+    Raises:
+        UserError: The toolbox would leave a part of the backbone at random values, and only warn.
+    """
+    backbone = getattr(_unwrapped(model), 'backbone', None)
+    cfg = getattr(backbone, 'init_cfg', None)
+    ours = isinstance(backbone, SBResNet)
+    if ours or not isinstance(cfg, dict) or cfg.get('type') != 'Pretrained':
+        return
+    if 'ResNe' not in type(backbone).__name__:
+        return  # others rename tensors in ways of their own
+    path = cfg['checkpoint']
+    content = load_checkpoint_source(path)
+    state = content.get('state_dict', content) if isinstance(content, dict) else {}
+    prefix = cfg.get('prefix') or ''
+    prefix += '.' if prefix and not prefix.endswith('.') else ''
+    given = {
+        f'backbone.{key.removeprefix(prefix)}': value
+        for key, value in state.items()
+        if key.startswith(prefix)
+        and isinstance(value, Tensor)
+        and not key.removeprefix(prefix).startswith('fc.')
+    }
+    try:
+        check_complete(_report(backbone, given), allow_partial)
+    except UserError as error:
+        raise UserError(
+            f'checkpoint {path}: {error}; {type(backbone).__name__} of the toolbox reads only its '
+            'own names: tools/model_converters/convert.py --to torchvision writes them'
+        ) from error
 
 
 def _check_settings(model: nn.Module, content, path: str, allow_partial: bool | None) -> None:

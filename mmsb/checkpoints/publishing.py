@@ -67,7 +67,8 @@ def publish_checkpoint(
         )
     state = checkpoint['state_dict']
     warn_not_finite(state, f'checkpoint {source}')
-    meta = dict(_plain(checkpoint.get('meta') or {}), mmsb_version=__version__)
+    meta = checkpoint.get('meta')
+    meta = dict(_plain(meta) if isinstance(meta, dict) else {}, mmsb_version=__version__)
     meta.pop('hook_msgs', None)
     content = _as_bytes(dict(meta=meta, state_dict=state))
     path = target.with_stem(f'{target.stem}-{hashlib.sha256(content).hexdigest()[:8]}')

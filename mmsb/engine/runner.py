@@ -11,6 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmsb.checkpoints.fitting import check_pretrained
 from mmsb.engine.checking import check_built, check_data
 from mmsb.engine.config import (
     apply_test_args,
@@ -79,6 +80,8 @@ def _train(cfg: Config, loaders: list[str], lines: list[str], allow_partial: boo
         with explained_building(cfg):
             runner = build_runner(cfg, allow_partial=allow_partial)
         refuse_plain_resume(runner)
+        if not cfg.get('resume'):
+            check_pretrained(runner.model, allow_partial)
         warn_learning_rate(runner)
         build_data(runner, loaders, lines)
         with explained_evaluation(cfg):

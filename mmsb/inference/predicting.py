@@ -14,7 +14,7 @@ from mmsb.engine.explaining import explained_errors
 from mmsb.inference.images import read_image
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.files import find_images, output_paths
-from mmsb.utils.safe_load import load_checkpoint_file
+from mmsb.utils.safe_load import load_checkpoint_source
 
 
 def predict_images(
@@ -48,7 +48,7 @@ def predict_images(
     init_default_scope(cfg.default_scope)
     with explained_errors(cfg):
         # the toolboxes' inferencers load any part of any file
-        content = load_checkpoint_file(checkpoint)
+        content = load_checkpoint_source(checkpoint)
         whole_weights(MODELS.build(cfg.model), content, checkpoint)
         predict = toolbox_of(cfg).predictor(cfg, checkpoint, device, min_score)
     os.makedirs(out_dir, exist_ok=True)

@@ -109,7 +109,7 @@ def find_resnet(content, prefix: str | None = None, averaged: bool = False) -> F
     """
     if not isinstance(content, dict):
         raise UserError(f'holds a {type(content).__name__}, not weights by name')
-    tensors = dict(_tensors(content))
+    tensors = dict(tensors_in(content))
     if not tensors:
         raise UserError('holds no weights by name')
     found = resnet_prefixes(tensors)
@@ -122,7 +122,7 @@ def find_resnet(content, prefix: str | None = None, averaged: bool = False) -> F
     return _named(tensors, chosen, found[chosen])
 
 
-def _tensors(content: dict, path: str = '', depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+def tensors_in(content: dict, path: str = '', depth: int = 0) -> Iterator[tuple[str, Tensor]]:
     """Yield all tensors in dicts within dicts, with their names joined by dots."""
     for key, value in content.items():
         if not isinstance(key, str) or (depth == 0 and key in _NOT_WEIGHTS):
@@ -132,7 +132,7 @@ def _tensors(content: dict, path: str = '', depth: int = 0) -> Iterator[tuple[st
         elif isinstance(value, np.ndarray) and value.dtype.kind in 'fiub':
             yield path + key, torch.from_numpy(value)
         elif isinstance(value, dict) and depth < 4:
-            yield from _tensors(value, f'{path}{key}.', depth + 1)
+            yield from tensors_in(value, f'{path}{key}.', depth + 1)
 
 
 def resnet_prefixes(tensors: dict[str, Tensor]) -> dict[str, str]:

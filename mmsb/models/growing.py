@@ -11,10 +11,10 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmsb.models.finding import mmdet_names, resnet_prefixes
+from mmsb.models.finding import mmdet_names, resnet_prefixes, tensors_in
 from mmsb.utils.errors import UserError
 from mmsb.utils.log_file import log_to_file
-from mmsb.utils.safe_load import checkpoint_keys, pretrained_files
+from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
 
 _HEAD = ('fc.', 'head.')  # classifier keys of torchvision, timm and mmpretrain
 
@@ -230,7 +230,9 @@ def _grow_block(name: str, block: nn.Module, own: dict, given: dict, report: Gro
         dim = 1 if key.startswith(conv) else 0
         if target.ndim <= dim or value.ndim != target.ndim:
             continue
-        if target.shape[dim] - value.shape[dim] != num_maps:
+        if [t - v for t, v in zip(target.shape, value.shape, strict=True)] != [
+            num_maps * (axis == dim) for axis in range(target.ndim)
+        ]:
             continue
         if target.is_meta:
             raise UserError(
@@ -260,7 +262,8 @@ def starts_with_spatial_bias(init_cfg: dict | list | None) -> bool:
     """
     for path in filter(os.path.isfile, pretrained_files(init_cfg)):
         try:
-            return any('spatial_bias.' in key for key in checkpoint_keys(path))
+            content = load_checkpoint_file(path, mmap=True)
+            return any('spatial_bias.' in key for key, _ in tensors_in(content))
         except Exception:
             return False
     return False

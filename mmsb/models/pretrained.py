@@ -2,18 +2,16 @@
 
 import ast
 import logging
-import os
 import re
 
 from mmengine.logging import print_log
 from mmengine.model import update_init_info
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmsb.models.finding import find_resnet
 from mmsb.models.growing import GrowthReport, grow_state_dict
 from mmsb.utils.errors import UserError
-from mmsb.utils.safe_load import load_checkpoint_file, safe_loading
+from mmsb.utils.safe_load import load_checkpoint_source
 
 # Settings that change what a ResNet computes but not the names and shapes of its tensors.
 _UNSEEN = dict(style='pytorch', strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
@@ -40,13 +38,17 @@ def load_pretrained(
         UserError: The file cannot be read, holds no ResNet, another one, or not all of it.
     """
     print_log(f'load {prefix or "model"} from: {checkpoint}', 'current')
-    if '://' in checkpoint:
-        with safe_loading():
-            content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'current')
-    else:
-        content = load_checkpoint_file(os.path.expanduser(checkpoint))
+    content = load_checkpoint_source(checkpoint)
     try:
-        state = find_resnet(content, prefix).network
+        found = find_resnet(content, prefix)
+        state = found.network
+        if found.naming == 'detectron2' and backbone.style == 'pytorch':
+            print_log(
+                f"{checkpoint}: Detectron2's networks with STRIDE_IN_1X1=True, such as its MSRA "
+                "ones, need style='caffe'; the names do not show it",
+                'current',
+                logging.WARNING,
+            )
         check_settings(backbone, recorded_settings(content, checkpoint), allow_partial)
         check_complete(grow_state_dict(backbone, dict(state)), allow_partial)
     except UserError as error:
@@ -135,7 +137,7 @@ def recorded_settings(content, checkpoint: str) -> dict:
         ``style``, ``strides`` and ``dilations``; empty if they are not known.
     """
     name = checkpoint.rpartition('/')[2]
-    if re.match(r'resnet\d+_(caffe|msra)\b|resnet\d+_(caffe|msra)-', name):
+    if re.match(r'resnet\d+_(caffe|msra)', name):
         return dict(_UNSEEN, style='caffe')
     address = re.match(r'(torchvision|https?)://', checkpoint)
     if address and (address[1] == 'torchvision' or 'download.pytorch.org/models/' in checkpoint):
@@ -154,10 +156,11 @@ def recorded_settings(content, checkpoint: str) -> dict:
         settings = {item.arg: item.value for item in backbone.keywords}
         if 'ResNe' not in ast.literal_eval(settings['type']):
             return {}
-        return {
-            key: ast.literal_eval(settings[key]) if key in settings else value
+        found = {
+            key: type(value)(ast.literal_eval(settings[key])) if key in settings else value
             for key, value in _UNSEEN.items()
         }
+        return found if found['style'] in ('pytorch', 'caffe') else {}
     except (StopIteration, KeyError, AttributeError, TypeError, ValueError, SyntaxError,
             RecursionError, MemoryError):  # fmt: skip
         return {}

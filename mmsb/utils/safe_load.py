@@ -17,6 +17,7 @@ from importlib import import_module
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmsb.utils.errors import UserError
 from mmsb.utils.safetensors import is_safetensors, read_safetensors
@@ -78,17 +79,19 @@ def _not_a_checkpoint(path: str) -> tuple[str, str] | None:
     if _OLD_TORCH.match(start) or is_safetensors(start):
         return None
     if start[0] == 0x80:
-        return (
-            'is a plain pickle, not a file of torch.save, and is not opened, as pickles can run '
-            'code',
-            'where you trust it, load it and save its tensors by name with torch.save',
-        )
+        return None  # a plain pickle, as Detectron2's files
     if path.endswith('.onnx'):
         return 'is an ONNX model', 'give the checkpoint that it was exported from'
     what = 'is a text file' if start.isascii() and start.decode().isprintable() else 'is unknown'
     if b'\n' in start and start.replace(b'\n', b'').replace(b'\r', b'').isascii():
         what = 'is a text file'
     return f'{what}, not a checkpoint', 'give a file of torch.save, or safetensors'
+
+
+def _is_plain_pickle(path: str) -> bool:
+    with open(path, 'rb') as file:
+        start = file.read(20)
+    return start[:1] == b'\x80' and not _OLD_TORCH.match(start)
 
 
 def _not_torchs_zip(path: str) -> tuple[str, str] | None:
@@ -142,10 +145,12 @@ def _safe_load(load: Callable, file, map_location=None, mmap: bool | None = None
                     if isinstance(map_location, str | torch.device):
                         content = {key: x.to(map_location) for key, x in content.items()}
                     return content
+            if _is_plain_pickle(name):
+                return load_pickle(name, encoding='latin1')
         options = dict(mmap=True) if mmap and is_path and zipfile.is_zipfile(name) else {}
         with _only_our_globals():
             return load(file, map_location=map_location, weights_only=True, **options)
-    except torch.cuda.OutOfMemoryError:
+    except (UserError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # torch's unpickler raises any kind for a damaged file
         raise _refusal(name, error) from error
@@ -155,7 +160,8 @@ def load_checkpoint_file(path: str | os.PathLike, mmap: bool = False):
     """Load a local checkpoint on the CPU, without running code that it contains.
 
     Args:
-        path: A file written by ``torch.save``, or safetensors.
+        path: A file written by ``torch.save``, safetensors, or a pickle of arrays by name, as
+            Detectron2 writes.
         mmap: Memory-map the tensors if the file's format allows it. Defaults to False.
 
     Raises:
@@ -163,6 +169,18 @@ def load_checkpoint_file(path: str | os.PathLike, mmap: bool = False):
     """
     with safe_loading():
         return torch.load(os.fspath(path), map_location='cpu', mmap=mmap)
+
+
+def load_checkpoint_source(checkpoint: str):
+    """Load a checkpoint from a file, or from an address such as ``torchvision://resnet50``.
+
+    Raises:
+        UserError: As :func:`load_checkpoint_file`.
+    """
+    if '://' not in checkpoint:
+        return load_checkpoint_file(os.path.expanduser(checkpoint))
+    with safe_loading():
+        return CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'current')
 
 
 def checkpoint_keys(path: str) -> list[str]:

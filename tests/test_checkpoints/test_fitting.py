@@ -6,7 +6,12 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from mmsb.checkpoints.fitting import starting_weights, weights_of, whole_weights
+from mmsb.checkpoints.fitting import (
+    check_pretrained,
+    starting_weights,
+    weights_of,
+    whole_weights,
+)
 from mmsb.models import SBResNet
 from mmsb.utils.errors import UserError
 
@@ -118,7 +123,7 @@ def test_a_resnet_alone_fills_the_backbone(said):
     assert torch.equal(model.backbone.conv1.weight, resnet.conv1.weight)
 
 
-def test_a_toolboxs_backbone(said):
+def test_a_toolboxs_backbone(said, tmp_path):
     """The same rule for the baselines' own backbone."""
     resnet = pytest.importorskip('mmdet.models.backbones').ResNet
     plugins = [dict(cfg=dict(type='ContextBlock', ratio=1 / 4), position='after_conv3')]
@@ -132,3 +137,16 @@ def test_a_toolboxs_backbone(said):
     with pytest.raises(UserError, match=r'lacks 1 tensors \(layer2\.1\.bn1\.weight\)'):
         starting_weights(build(), dict(state), 'a.pth', False)
     starting_weights(build(), dict(state), 'a.pth', True)
+
+    # its init_cfg, of which mmengine would load what has the right names
+    whole = {k.removeprefix('backbone.'): v for k, v in build().state_dict().items()}
+    whole['fc.weight'] = torch.ones(3, 256)
+    path = str(tmp_path / 'a.pth')
+    cfg = dict(type='Pretrained', checkpoint=path)
+    torch.save(whole, path)
+    check_pretrained(build(init_cfg=cfg), False)
+    torch.save(dict(state_dict={f'module.{key}': value for key, value in whole.items()}), path)
+    check_pretrained(build(init_cfg=dict(cfg, prefix='module')), False)
+    with pytest.raises(UserError, match=r'lacks 265 tensors.*convert\.py --to torchvision'):
+        check_pretrained(build(init_cfg=cfg), False)
+    check_pretrained(build(init_cfg=cfg), True)

@@ -1,5 +1,6 @@
 """A ResNet in the files of many programs: under dicts, prefixes and other names."""
 
+import pickle
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn.functional import conv2d
 from mmsb.checkpoints.converting import convert_checkpoint
 from mmsb.models import SBResNet
 from mmsb.models.finding import find_resnet
+from mmsb.models.pretrained import recorded_settings
 from mmsb.utils.errors import UserError
 from mmsb.utils.safetensors import as_safetensors
 from tests.weights import randomise
@@ -94,6 +96,8 @@ FILES = {  # what a file holds of a state dict, and the prefix that it needs, if
                   torch.zeros(2)}, ema_state_dict=prefixed(noisy(s), 'module.backbone.')), None),
     'Detectron2': (lambda s: dict(model=detectron2(s)), None),
     'Detectron2 numpy': (lambda s: {k: v.numpy() for k, v in detectron2(s).items()}, None),
+    'Detectron2 zoo': (lambda s: pickle.dumps(dict(model={
+        k: v.numpy() for k, v in detectron2(s).items()}, matching_heuristics=True)), None),
     'transformers': (transformers, None),
     'Sequential': (sequential, None),
     'Sequential in a model': (lambda s: prefixed(sequential(s), 'encoder.'), None),
@@ -209,6 +213,18 @@ def test_style(tmp_path, plain, monkeypatch):
             model.init_weights()
             assert torch.equal(model.conv1.weight, plain['conv1.weight'])
     assert not (tmp_path / 'PWNED').exists()
+    for address, style in (
+        ('open-mmlab://detectron2/resnet50_caffe', 'caffe'),
+        ('open-mmlab://detectron/resnet101_caffe', 'caffe'),
+        (
+            'https://download.openmmlab.com/pretrain/third_party/resnet101_msra-6cc46731.pth',
+            'caffe',
+        ),
+        ('torchvision://resnet50', 'pytorch'),
+        ('https://download.pytorch.org/models/resnet50-0676ba61.pth', 'pytorch'),
+        ('https://somewhere.org/resnet50.pth', None),
+    ):
+        assert recorded_settings({}, address).get('style') == style
 
 
 def test_dilations_are_said(tmp_path, plain, monkeypatch):

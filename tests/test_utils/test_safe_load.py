@@ -185,7 +185,6 @@ def other_files():
         'html': (b'\n<!DOCTYPE html><html>', 'web page'),
         'text': (b'model = dict()\n', 'text file'),
         'gzip': (gzip.compress(b'x'), 'compressed'),
-        'pickle': (pickle.dumps(dict(model=1)), 'plain pickle'),
         'noise': (bytes(range(1, 255)), 'unknown, not a checkpoint'),
     }
 
@@ -198,6 +197,18 @@ def test_other_files_are_named(tmp_path, kind):
         with pytest.raises(UserError, match=message) as error:
             load(str(tmp_path / 'model.pth'))
         assert '\n' not in str(error.value) and 'model.pth' in str(error.value)
+
+
+def test_a_plain_pickle_of_arrays(tmp_path):
+    """As in Detectron2's model zoo, from Python 2 or 3."""
+    content = dict(model={'stem.conv1.weight': np.ones((2, 3), np.float32)}, __author__='x')
+    for protocol in (2, 4):
+        (tmp_path / 'R-50.pkl').write_bytes(pickle.dumps(content, protocol))
+        found = load_checkpoint_file(tmp_path / 'R-50.pkl')
+        assert found['model']['stem.conv1.weight'].sum() == 6
+    (tmp_path / 'R-50.pkl').write_bytes(pickle.dumps(dict(model=Call(os.abort))))
+    with pytest.raises(UserError, match=r'R-50\.pkl cannot be read: it holds pickled code'):
+        load_checkpoint_file(tmp_path / 'R-50.pkl')
 
 
 def test_a_pickled_model_is_refused(tmp_path):

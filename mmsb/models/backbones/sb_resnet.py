@@ -37,8 +37,8 @@ class SBResNet(BaseModule):
     head (Table 6). ``spatial_bias=None`` gives the plain ResNet with the same parameters.
     Parameters are named as in torchvision. Plain ResNet weights of the same depth, from
     torchvision, timm or the toolboxes, are grown when loaded by ``init_cfg``, ``load_from`` or
-    ``load_state_dict``: the outputs first equal the plain network's, and training then makes use
-    of spatial bias (see :func:`mmsb.checkpoints.grow_state_dict`).
+    ``load_state_dict``: the outputs first equal those with ``spatial_bias=None``, and training then
+    makes use of spatial bias (see :func:`mmsb.checkpoints.grow_state_dict`).
 
     Args:
         depth (int): Depth, one of 18, 34, 50, 101, 152. Defaults to 50.
@@ -115,8 +115,10 @@ class SBResNet(BaseModule):
             operations after them) and spatial bias, in training too; weights and features are
             then channels last in memory. If False, or with MMSB_KERNELS=off in the environment,
             use PyTorch's operators, which second derivatives need. Defaults to True.
-        init_cfg (dict or list, optional): mmengine initialization config. Defaults to None, as
-            in the authors' code: Kaiming (fan out) for convolutions, weight 1 for norms.
+        init_cfg (dict or list, optional): mmengine initialization config. Of type 'Pretrained', it
+            may also have ``allow_partial`` (see :func:`mmsb.models.pretrained.load_pretrained`).
+            Defaults to None, as in the authors' code: Kaiming (fan out) for convolutions, weight 1
+            for norms.
         pretrained (str, optional): A checkpoint to load, which mmseg's models pass on to their
             backbone; short for ``init_cfg=dict(type='Pretrained', checkpoint=...)``. Defaults to
             None.
