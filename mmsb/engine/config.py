@@ -52,6 +52,7 @@ def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Con
     toolbox_of(cfg).check()
     for line in apply_overrides(cfg, cfg_options or {}):
         print_log(line, 'current', logging.WARNING)
+    toolbox_of(cfg).set_model_defaults(cfg.get('model') or ConfigDict())
     return cfg
 
 

@@ -77,7 +77,8 @@ class SBResNet(BaseModule):
             mmseg. Must match pretrained weights: their names do not tell. Defaults to False.
         multi_grid (Sequence[int], optional): Dilation of each block of the last stage, in place of
             the value in ``dilations``, as in mmseg. Defaults to None.
-        out_indices (Sequence[int]): Stages to return, from 0. Defaults to (0, 1, 2, 3), all.
+        out_indices (Sequence[int]): Stages to return, from 0. Defaults to (0, 1, 2, 3), all; in
+            configs of mmpretrain to the last, if they are read by mmsb's tools.
         style (str): Layer that has a bottleneck's stride: 'pytorch' for the 3x3 convolution,
             'caffe' for the first 1x1. Must match pretrained weights. Defaults to 'pytorch'.
         deep_stem (bool): Use three 3x3 convolutions instead of the 7x7 stem (ResNet-C).
