@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, Sequential
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
+from torch.fx import Proxy
 
 from mmsb.models.growing import grow_state_dict, starts_with_spatial_bias
 from mmsb.models.kernels import dispatch
@@ -336,7 +337,8 @@ class SBResNet(BaseModule):
             x = self.stem(x)
         else:
             x = self.conv1(x)
-            normalised = dispatch.norm_relu(x, self.norm1, self.relu) if self.kernels else None
+            kernels = self.kernels and not isinstance(x, Proxy)  # torch.fx traces operators
+            normalised = dispatch.norm_relu(x, self.norm1, self.relu) if kernels else None
             x = self.relu(self.norm1(x)) if normalised is None else normalised
         if self.stem_pool:
             x = self.maxpool(x)
