@@ -531,7 +531,9 @@ class Checkpoints(Target):
         if kind == 0:
             state.pop(key)
         elif kind == 1:
-            state[key] = rng.choice([state[key][..., None], state[key].repeat(2), 'text', None, 7])
+            state[key] = rng.choice(
+                [state[key][..., None], state[key].flatten().repeat(2), 'text', None, 7]
+            )
         elif kind == 2:
             state[key + rng.choice(['x', '.y', ''])] = state.pop(key)
         elif kind == 3:

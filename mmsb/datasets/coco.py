@@ -422,7 +422,7 @@ def _area(row: dict) -> float:
             area = sum(_polygon_area(polygon) for polygon in mask)
             if math.isfinite(area) and area > 0:
                 return area
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         pass
     return max(float(row['bbox'][2]), 0.0) * max(float(row['bbox'][3]), 0.0)
 

@@ -187,7 +187,8 @@ class LoadAnnotations(BaseTransform):
             )
         if labels.dtype == np.uint8:
             return labels
-        whole = labels.astype(np.int64)
+        with np.errstate(invalid='ignore'):  # NaN and infinity become any number, unequal to them
+            whole = labels.astype(np.int64)
         if not np.array_equal(whole, labels):
             raise UserError(
                 f'segmentation map {path} holds values of type {labels.dtype} that are not whole '

@@ -54,6 +54,7 @@ def read_config(path: str | os.PathLike, cfg_options: dict | None = None) -> Con
     for line in apply_overrides(cfg, cfg_options or {}):
         print_log(line, 'current', logging.WARNING)
     _check_std(cfg._cfg_dict, '')
+    toolbox_of(cfg).set_model_defaults(cfg.get('model') or ConfigDict())
     return cfg
 
 

@@ -5,6 +5,7 @@ import inspect
 import torch.utils.data
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, TestLoop, ValLoop
 
@@ -109,7 +110,7 @@ def _known(node, path, scope) -> tuple[set[str], bool]:
     if 'type' in node and (kind := _find(node['type'], scope)):
         kinds = (kind,)
     if not kinds:
-        return set(), True
+        return (_arguments(BaseDataset) if path[-1] == 'dataset' else set()), True
     names = set().union(*map(_arguments, kinds))
     if path[0].endswith('_dataloader') and len(path) == 1:
         names |= {'num_batch_per_epoch', 'worker_init_fn'}

@@ -39,7 +39,14 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] |
     model.load_state_dict(state, strict=False)
     warn_not_finite(state, f'checkpoint {checkpoint}')
     meta = content.get('meta') or {}
-    return revert_sync_batchnorm(model).eval(), (meta.get('dataset_meta') or {}).get('classes')
+    return revert_sync_batchnorm(model).eval(), _class_names(meta)
+
+
+def _class_names(meta) -> Sequence[str] | None:
+    """Return the names of classes in a checkpoint's ``meta``, None if it is of another kind."""
+    found = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    classes = found.get('classes') if isinstance(found, dict) else None
+    return classes if isinstance(classes, list | tuple) else None
 
 
 def load_backbone(

@@ -91,6 +91,9 @@ class Toolbox:
                 'mmsb.check_env says more'
             ) from error
 
+    def set_model_defaults(self, model: ConfigDict) -> None:
+        """Set defaults in which the toolbox's own backbones differ from mmsb's, in place."""
+
     def set_loader_defaults(self, loader: ConfigDict) -> None:
         """Set the same data loader defaults as the toolbox's own tools, in place."""
 

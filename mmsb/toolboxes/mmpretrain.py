@@ -24,6 +24,12 @@ class MMPretrain(Toolbox):
     root_variables = dict(ImageNet='MMSB_IMAGENET_ROOT', CIFAR100='MMSB_CIFAR100_ROOT')
     tta_model = dict(type='AverageClsScoreTTA')
 
+    def set_model_defaults(self, model: ConfigDict) -> None:
+        """Return the last stage only: necks and heads of mmpretrain take one feature map."""
+        backbone = model.get('backbone') or {}
+        if backbone.get('type') in ('mmsb.SBResNet', 'SBResNet'):
+            backbone.setdefault('out_indices', (backbone.get('num_stages', 4) - 1,))
+
     def set_loader_defaults(self, loader: ConfigDict) -> None:
         loader.setdefault('pin_memory', True)
         loader.setdefault('collate_fn', dict(type='default_collate'))

@@ -120,3 +120,21 @@ def test_norms_of_a_block_have_the_toolboxes_names():
         block, basic = (SBResNet(depth=depth).layer1[0] for depth in (50, 18))
     assert [block.norm1, block.norm2, block.norm3] == [block.bn1, block.bn2, block.bn3]
     assert basic.norm2 is basic.bn2 and not hasattr(basic, 'norm3')
+
+
+def test_torchvision_extracts_features_in_training_and_evaluation():
+    """torch.fx cannot trace a slice at a width that is read from the features."""
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    torch.manual_seed(0)
+    model = SBResNet(depth=50, base_channels=8).double()
+    other = deepcopy(model)
+    extract = create_feature_extractor(other, {'layer2': 'middle', 'layer4': 'last'})
+    x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    for training in (True, False):
+        model.train(training), extract.train(training)
+        found, wanted = extract(x), model(x)
+        torch.testing.assert_close(found['middle'], wanted[1])
+        torch.testing.assert_close(found['last'], wanted[3])
+    held = SBResNet(depth=50, base_channels=8, norm_eval=True)
+    assert_one_line(lambda: create_feature_extractor(held, ['layer2']), 'freeze_spatial_bias=True')

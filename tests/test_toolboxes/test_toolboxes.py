@@ -92,3 +92,18 @@ def test_a_toolbox_answers_for_itself(name):
     assert toolbox.evaluates_exports == replaces
     images, samples = toolbox.random_inputs(2, (32, 48), 'cpu')
     assert images.shape == (2, 3, 32, 48) and len(samples) == 2
+
+
+def test_classifiers_get_the_last_stage(tmp_path):
+    """mmpretrain's ResNet returns it by default, and its necks and heads take one feature map."""
+    pytest.importorskip('mmpretrain')
+    path = tmp_path / 'mine.py'
+    for scope, backbone, wanted in (
+        ('mmpretrain', "type='mmsb.SBResNet'", (3,)),
+        ('mmpretrain', "type='mmsb.SBResNet', num_stages=3", (2,)),
+        ('mmpretrain', "type='mmsb.SBResNet', out_indices=(1,)", (1,)),
+        ('mmpretrain', "type='ResNet'", None),
+        ('mmseg', "type='mmsb.SBResNet'", None),
+    ):
+        path.write_text(f"default_scope = '{scope}'\nmodel = dict(backbone=dict({backbone}))\n")
+        assert read_config(path).model.backbone.get('out_indices') == wanted

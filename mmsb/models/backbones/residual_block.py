@@ -3,12 +3,14 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
+import torch
 import torch.nn as nn
 import torch.utils.checkpoint as cp
 from mmcv.cnn import build_conv_layer, build_norm_layer, build_plugin_layer
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
 from torch import Tensor
+from torch.fx import Proxy
 
 from mmsb.models.kernels import dispatch
 from mmsb.models.layers import SpatialBias
@@ -228,6 +230,13 @@ class ResidualBlock(BaseModule):
             return norm(y)
         if self.fusion == 'add':
             return norm(y + maps)
+        if isinstance(y, Proxy):  # torch.fx cannot trace a slice at a width that it reads
+            if self.features_norm_held and norm.training:
+                raise UserError(
+                    'torch.fx cannot trace frozen norms whose channels of spatial bias train: '
+                    'trace the network in eval mode, or set freeze_spatial_bias=True'
+                )
+            return norm(torch.cat([y, maps], dim=1))
         return widened_norm(norm, y, maps, self.features_norm_held)
 
     def plug(self, position: str, y: Tensor) -> Tensor:
@@ -301,7 +310,8 @@ class Bottleneck(ResidualBlock):
         return int(position[-1])
 
     def _forward(self, x):
-        if self.kernels and (out := dispatch.bottleneck(self, x)) is not None:
+        kernels = self.kernels and not isinstance(x, Proxy)
+        if kernels and (out := dispatch.bottleneck(self, x)) is not None:
             return out
 
         y = self.conv1(x)

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, Sequential
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
+from torch.fx import Proxy
 
 from mmsb.models.growing import grow_state_dict, starts_with_spatial_bias
 from mmsb.models.kernels import dispatch
@@ -78,7 +79,8 @@ class SBResNet(BaseModule):
             mmseg. Must match pretrained weights: their names do not tell. Defaults to False.
         multi_grid (Sequence[int], optional): Dilation of each block of the last stage, in place of
             the value in ``dilations``, as in mmseg. Defaults to None.
-        out_indices (Sequence[int]): Stages to return, from 0. Defaults to (0, 1, 2, 3), all.
+        out_indices (Sequence[int]): Stages to return, from 0. Defaults to (0, 1, 2, 3), all; in
+            configs of mmpretrain to the last, if they are read by mmsb's tools.
         style (str): Layer that has a bottleneck's stride: 'pytorch' for the 3x3 convolution,
             'caffe' for the first 1x1. Must match pretrained weights. Defaults to 'pytorch'.
         deep_stem (bool): Use three 3x3 convolutions instead of the 7x7 stem (ResNet-C).
@@ -349,7 +351,8 @@ class SBResNet(BaseModule):
             x = self.stem(x)
         else:
             x = self.conv1(x)
-            normalised = dispatch.norm_relu(x, self.norm1, self.relu) if self.kernels else None
+            kernels = self.kernels and not isinstance(x, Proxy)  # torch.fx traces operators
+            normalised = dispatch.norm_relu(x, self.norm1, self.relu) if kernels else None
             x = self.relu(self.norm1(x)) if normalised is None else normalised
         if self.stem_pool:
             x = self.maxpool(x)
