@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from mmengine.registry import init_default_scope
@@ -56,12 +57,12 @@ def predict_images(
     cfg = read_config(config)
     use_weights(cfg, checkpoint)
     init_default_scope(cfg.default_scope)
-    with explained_errors(cfg):
+    with explained_errors(cfg), redirect_stdout(sys.stderr):  # stdout is for the predictions
         predict = toolbox_of(cfg).predictor(cfg, checkpoint, device, min_score)
     os.makedirs(out_dir, exist_ok=True)
     outs = output_paths(images, out_dir)
     predictions, unreadable = [], []
-    shown = Console(stderr=True)  # stdout is for the predictions
+    shown = Console(stderr=True)
     for path in track(images, 'predicting', console=shown, disable=not sys.stderr.isatty()):
         try:
             read_image(path)

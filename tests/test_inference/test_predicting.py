@@ -1,5 +1,6 @@
 """demo/image_demo.py: the three tasks, folders and lists, bad input."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_runs_hold_the_map():
     runs = _runs(labels)
     values, lengths = zip(*runs, strict=True)
     assert np.array_equal(np.repeat(values, lengths).reshape(7, 5), labels)
-    assert all(a != b for a, b in zip(values, values[1:], strict=False))
+    assert all(a != b for a, b in itertools.pairwise(values))
 
 
 def test_a_binary_segmentor(images):
