@@ -15,6 +15,7 @@ def parse_args():
     add('--out-dir', default='predictions', help='folder for the drawn images')
     add('--device', help='as cpu or cuda:0; default a GPU where there is one')
     add('--score', type=float, default=0.3, help='lowest score of a box to draw; default 0.3')
+    add('--out', metavar='NAME.json', help='write the predictions')
     return parser.parse_args()
 
 
@@ -22,10 +23,10 @@ def parse_args():
 def main():
     args = parse_args()
     found = predict_images(
-        args.images, args.config, args.checkpoint, args.out_dir, args.device, args.score
+        args.images, args.config, args.checkpoint, args.out_dir, args.device, args.score, args.out
     )
-    for path, out, line in found:
-        print(f'{path}: {line} -> {out}')
+    for path, picture, line in found:
+        print(f'{path}: {line} -> {picture}')
 
 
 if __name__ == '__main__':

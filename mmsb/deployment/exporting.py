@@ -131,18 +131,21 @@ def export(
     if backbone:
         run_network, note = _features, None
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, 3, height, width, generator=generator)
+    channels = next(m.in_channels for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
+    images = torch.randn(batch, channels, height, width, generator=generator)
     plain = (backbone, format, batch, dynamic) == (False, 'onnx', 1, False)
     if plain and is_plain_two_stage(model):
         run_network, note = detect, None
         # Use smooth blobs: a detector finds nothing in white noise.
-        images = 2 * F.interpolate(torch.randn(1, 3, 6, 8, generator=generator), (height, width))
+        images = 2 * F.interpolate(
+            torch.randn(1, channels, 6, 8, generator=generator), (height, width)
+        )
     eager = _Network(model, run_network)
     try:
         outputs = eager.named(images)
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f'the model cannot run on {batch} x 3 x {height} x {width} '
+            f'the model cannot run on {batch} x {channels} x {height} x {width} '
             f'({str(error).strip().splitlines()[0]})'
         ) from error
     if run_network is detect and not len(outputs['boxes']):  # the traced model would never find any
@@ -158,7 +161,8 @@ def export(
         network.model = fuse_spatial_bias(network.model)
     toolbox.make_exportable(network.model)
     step = divisor if divisor > 1 else 33  # any size is allowed: use odd ones
-    others = [(1, 3, 3 * step, 5 * step), (4, 3, 4 * step, 3 * step)] if dynamic else []
+    sizes = [(1, 3 * step, 5 * step), (4, 4 * step, 3 * step)] if dynamic else []
+    others = [(number, channels, *size) for number, *size in sizes]
     # Trace with batch 2 and a size that takes no special case for divisible sizes.
     example = torch.randn(2, *others[0][1:]) if dynamic else images
     try:
@@ -253,12 +257,14 @@ def _metadata(cfg, model, images, dynamic, names, classes) -> dict[str, str]:
         input_shape=list(images.shape),
         dynamic=['batch', 'height', 'width'] if dynamic else [],
         channel_order='RGB' if converts else 'BGR',  # images are read as BGR
-        mean=[0.0] * 3 if mean is None else mean.flatten().tolist(),
-        std=[1.0] * 3 if std is None else std.flatten().tolist(),
+        mean=[0.0] * images.shape[1] if mean is None else mean.flatten().tolist(),
+        std=[1.0] * images.shape[1] if std is None else std.flatten().tolist(),
         outputs=names,
         classes=list(classes or []),
         producer=f'mmsb {__version__}',
     )
+    if (head := getattr(model, 'decode_head', None)) and getattr(head, 'out_channels', 0) == 1:
+        values['threshold'] = head.threshold  # a pixel is of class 1 if sigmoid(logit) exceeds it
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in values.items()
@@ -325,8 +331,23 @@ def _to_onnx(network, image, dynamic, names, metadata) -> bytes:
         dynamic_axes=axes,
     )
     model = onnx.load_from_string(file.getvalue())
+    if dynamic:
+        with torch.no_grad():
+            _name_axes(model.graph.output, network(image))
     onnx.helper.set_model_props(model, metadata)
     return model.SerializeToString()
+
+
+def _name_axes(outputs, examples: Sequence[Tensor]) -> None:
+    """Name dynamic axes of outputs, in place; the number of channels or classes is fixed."""
+    for output, example in zip(outputs, examples, strict=True):
+        axes = 'batch', None, f'{output.name}_height', f'{output.name}_width'
+        dims = zip(output.type.tensor_type.shape.dim, axes, example.shape, strict=False)
+        for dim, name, length in dims:
+            if name is None:
+                dim.dim_value = length
+            else:
+                dim.dim_param = name
 
 
 def _to_torchscript(network, image, dynamic, names, metadata) -> bytes:

@@ -57,6 +57,8 @@ def quantize(
         )
     if 'DequantizeLinear' in operators:
         raise UserError(f'{path} is already quantised: give the file that export.py wrote')
+    if to == 'fp16' and _is_half(loaded):
+        raise UserError(f'{path} is float16 already: give the file that export.py wrote')
     if to == 'fp16':
         _to_fp16(loaded, out)
         return out
@@ -102,6 +104,13 @@ def calibration_images(
             loader = Runner.build_dataloader(cfg.val_dataloader)
         for data in islice(loader, number):
             yield torch.as_tensor(preprocess(data, False)['inputs'])
+
+
+def _is_half(model) -> bool:
+    """Return whether a model has float16 weights."""
+    from onnx import TensorProto
+
+    return any(weight.data_type == TensorProto.FLOAT16 for weight in model.graph.initializer)
 
 
 def _to_fp16(model, out: Path) -> None:

@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from mmsb.utils.environment import PACKAGES
 from mmsb.utils.errors import UserError
 
+# a function of an image path and of an output path
+Predict = Callable[[Path, Path], tuple[str, dict]]
+
 
 class NothingToExplainError(UserError):
     """Error: the network predicts nothing of the requested class in this image."""
@@ -122,7 +125,7 @@ class Toolbox:
 
     def predictor(
         self, cfg: Config, checkpoint: str, device: str | None, min_score: float
-    ) -> Callable[[Path, Path], str]:
+    ) -> Predict:
         """Make a function that predicts and draws, from the toolbox's inferencer.
 
         Args:
@@ -132,7 +135,8 @@ class Toolbox:
             min_score: Lowest score of a box to draw.
 
         Returns:
-            A function of an image path and an output path. It returns a summary as text.
+            A function that returns a summary as text, and the prediction as values that JSON can
+            hold.
         """
         raise NotImplementedError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from .base import NothingToExplainError, Target, Toolbox, write_rgb
+from .base import NothingToExplainError, Predict, Target, Toolbox, write_rgb
 
 
 class MMDet(Toolbox):
@@ -54,21 +53,25 @@ class MMDet(Toolbox):
 
         return DumpDetResults(out_file_path=path)
 
-    def predictor(self, cfg, checkpoint, device, min_score) -> Callable[[Path, Path], str]:
+    def predictor(self, cfg, checkpoint, device, min_score) -> Predict:
         from mmdet.apis import DetInferencer
 
         inferencer = DetInferencer(cfg, checkpoint, device, show_progress=False)
         classes = inferencer.model.dataset_meta['classes']
 
-        def predict(path: Path, out: Path) -> str:
+        def predict(path: Path, out: Path) -> tuple[str, dict]:
             results = inferencer(
                 str(path), return_vis=True, return_datasamples=True, pred_score_thr=min_score
             )
             write_rgb(results['visualization'][0], out)
             found = results['predictions'][0].pred_instances
-            labels = found.labels[found.scores >= min_score].tolist()
-            counts = Counter(classes[label] for label in labels)
-            return ', '.join(f'{n} {name}' for name, n in counts.most_common()) or 'nothing'
+            found = found[found.scores >= min_score]
+            names = [classes[label] for label in found.labels.tolist()]
+            line = ', '.join(f'{n} {name}' for name, n in Counter(names).most_common())
+            values = found.labels.tolist(), names, found.scores.tolist(), found.bboxes.tolist()
+            keys = 'label', 'class', 'score', 'box'
+            objects = [dict(zip(keys, one, strict=True)) for one in zip(*values, strict=True)]
+            return line or 'nothing', dict(objects=objects)
 
         return predict
 

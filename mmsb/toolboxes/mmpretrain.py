@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmsb.utils.errors import UserError
 
-from .base import Target, Toolbox
+from .base import Predict, Target, Toolbox
 
 
 class MMPretrain(Toolbox):
@@ -41,17 +41,20 @@ class MMPretrain(Toolbox):
         if (cfg.model.get('data_preprocessor') or {}).get('to_rgb'):
             hook.type = BGRVisualizationHook.__name__
 
-    def predictor(self, cfg, checkpoint, device, min_score) -> Callable[[Path, Path], str]:
+    def predictor(self, cfg, checkpoint, device, min_score) -> Predict:
         from mmpretrain.apis import ImageClassificationInferencer
+        from mmpretrain.utils import progress
 
+        progress.disable_progress_bar = True  # it would mix with the predictions on stdout
         inferencer = ImageClassificationInferencer(cfg, checkpoint, device)
 
-        def predict(path: Path, out: Path) -> str:
+        def predict(path: Path, out: Path) -> tuple[str, dict]:
             with tempfile.TemporaryDirectory(dir=out.parent) as folder:
                 result = inferencer(str(path), show_dir=folder)[0]
                 shutil.move(next(Path(folder).iterdir()), out)
-            name = result.get('pred_class', result['pred_label'])
-            return f'{name} ({result["pred_score"]:.2f})'
+            label, score = int(result['pred_label']), float(result['pred_score'])
+            name = result.get('pred_class', str(label))
+            return f'{name} ({score:.2f})', {'label': label, 'class': name, 'score': score}
 
         return predict
 

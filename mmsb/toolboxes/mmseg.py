@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmsb.utils.errors import UserError
 
-from .base import NothingToExplainError, Target, Toolbox, write_rgb
+from .base import NothingToExplainError, Predict, Target, Toolbox, write_rgb
 
 
 class MMSeg(Toolbox):
@@ -57,20 +57,21 @@ class MMSeg(Toolbox):
     def dump(self, path: str) -> DumpResults:
         return _DumpMaps(out_file_path=path)
 
-    def predictor(self, cfg, checkpoint, device, min_score) -> Callable[[Path, Path], str]:
+    def predictor(self, cfg, checkpoint, device, min_score) -> Predict:
         from mmseg.apis import MMSegInferencer
 
         inferencer = MMSegInferencer(cfg, checkpoint, device=device)
         inferencer.show_progress = False
         classes = inferencer.model.dataset_meta['classes']
 
-        def predict(path: Path, out: Path) -> str:
+        def predict(path: Path, out: Path) -> tuple[str, dict]:
             results = inferencer(str(path), return_vis=True)
             write_rgb(results['visualization'], out)
-            labels = np.asarray(results['predictions'])
+            labels = np.asarray(results['predictions']).astype(int)  # binary ones are float
             counts = Counter(dict(zip(*np.unique(labels, return_counts=True), strict=True)))
             shares = [(classes[i], n / labels.size) for i, n in counts.most_common(5)]
-            return ', '.join(f'{share:.0%} {name}' for name, share in shares)
+            line = ', '.join(f'{share:.0%} {name}' for name, share in shares)
+            return line, dict(shares=dict(shares), size=list(labels.shape), runs=_runs(labels))
 
         return predict
 
@@ -119,7 +120,15 @@ class MMSeg(Toolbox):
 
     def replace_network(self, model: nn.Module, logits: Callable) -> int:
         model.encode_decode = logits
-        return model.decode_head.num_classes
+        return model.decode_head.out_channels  # one for two classes, if it is binary
+
+
+def _runs(labels: np.ndarray) -> list[list[int]]:
+    """Return a label map row by row as pairs of a label and how often it follows itself."""
+    flat = labels.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
+    lengths = np.diff(starts, append=flat.size)
+    return np.stack([flat[starts], lengths], axis=1).tolist()
 
 
 class _DumpMaps(DumpResults):

@@ -55,6 +55,8 @@ def remove_parts(folder: str | os.PathLike) -> None:
 def find_images(paths: Sequence[str]) -> list[Path]:
     """List images in the given order; a folder stands for the images directly in it, sorted.
 
+    Hidden files in a folder, such as the ``._NAME.jpg`` of macOS, are left out.
+
     Args:
         paths: Image files and folders.
 
@@ -66,7 +68,8 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         if not path.exists():
             raise UserError(f'{path} does not exist: give images or folders of images')
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
+            shown = [p for p in path.iterdir() if not p.name.startswith('.')]
+            found = sorted(p for p in shown if p.suffix.lower() in EXTENSIONS)
             if not found:
                 raise UserError(f'folder {path} holds no image ({", ".join(EXTENSIONS)})')
             images += found

@@ -33,7 +33,7 @@ def tiny(tmp_path_factory):
     """Makes a config of a toolbox and its checkpoint: their paths."""
     made = {}
 
-    def make(scope: str, name: str = 'tiny', **backbone) -> tuple[str, str]:
+    def make(scope: str, name: str = 'tiny', head: dict | None = None, **backbone):
         if (scope, name) not in made:
             base, model = CONFIGS[scope]
             folder = tmp_path_factory.mktemp(f'{scope}_{name}')
@@ -41,6 +41,7 @@ def tiny(tmp_path_factory):
             path.write_text(
                 f'_base_ = {str(ROOT / base)!r}\nmodel = {model}\n'
                 f'model["backbone"].update({backbone!r})\n'
+                f'model.get("decode_head", {{}}).update({head or {}!r})\n'
             )
             cfg = Config.fromfile(path)
             torch.manual_seed(0)
@@ -52,7 +53,7 @@ def tiny(tmp_path_factory):
                     value.uniform_(0.5, 2)
                 elif key.endswith(('running_mean', 'bias', 'bn1.weight', 'bn2.weight')):
                     value.normal_(std=0.5)
-            if scope == 'mmseg':  # classes that the miniature has
+            if scope == 'mmseg' and not head:  # classes that the miniature has
                 network.decode_head.conv_seg.bias.data[:20] += 5
             meta = dict(dataset_meta=dict(classes=['first', 'second']))
             torch.save(dict(state_dict=network.state_dict(), meta=meta), folder / f'{name}.pth')

@@ -32,6 +32,23 @@ def test_the_metrics_are_the_models(tiny, exported, data, tmp_path, scope, dynam
     assert found.keys() == wanted.keys()
 
 
+def test_a_binary_segmentor(tiny, data, tmp_path):
+    """One logit for two classes, and a threshold, which the file holds."""
+    pytest.importorskip('mmseg')
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    head = dict(num_classes=2, out_channels=1, threshold=0.4, loss_decode=loss)
+    config, checkpoint = tiny('mmseg', 'binary', head=head)
+    content = torch.load(checkpoint, weights_only=True)
+    content['state_dict']['decode_head.conv_seg.weight'] *= 30  # pixels of both classes
+    torch.save(content, checkpoint)
+    pairs = options('mmseg', data)
+    args = [config, checkpoint, '--work-dir', str(tmp_path), '--cfg-options', *pairs]
+    wanted = run_test(parse_test_args(args))
+    done = export(config, checkpoint, out=tmp_path / 'm.onnx', shape=(64, 96), dynamic=True)
+    assert done.metadata['threshold'] == '0.4'
+    assert evaluate(config, done.path, as_dict(pairs)) == pytest.approx(wanted, abs=1e-3)
+
+
 def test_it_is_the_file_that_predicts(tiny, data, tmp_path):
     """Biases that leave one class: its share of the images, two of 72."""
     pytest.importorskip('mmpretrain')

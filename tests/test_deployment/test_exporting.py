@@ -69,6 +69,27 @@ def test_onnx_of_any_size(tiny, tmp_path, scope):
     assert meta['input_shape'] == [1, 3, 64, 96]
 
 
+def test_dynamic_axes_have_names(tiny, tmp_path):
+    """Also with images of five channels; the number of classes is fixed."""
+    pytest.importorskip('mmseg')
+    onnx = pytest.importorskip('onnx')
+    config, checkpoint = tiny('mmseg', 'five', in_channels=5)
+    options = {'model.data_preprocessor.mean': None, 'model.data_preprocessor.std': None}
+    done = export(
+        config, checkpoint, out=tmp_path / 'm.onnx', shape=(64, 96), dynamic=True,
+        cfg_options=options,
+    )  # fmt: skip
+    assert json.loads(done.metadata['mean']) == [0] * 5
+    graph = onnx.load(done.path).graph
+    axes = [
+        [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    ]
+    assert axes == [
+        ['batch', 5, 'height', 'width'], ['batch', 150, 'logits_height', 'logits_width'],
+    ]  # fmt: skip
+
+
 def test_onnx_of_one_size(tiny, tmp_path):
     pytest.importorskip('mmpretrain')
     config, checkpoint = tiny('mmpretrain')

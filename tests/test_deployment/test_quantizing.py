@@ -66,4 +66,6 @@ def test_bad_input(tiny, exported, data, tmp_path):
     here = settings('mmpretrain', data)
     refused('val_dataloader reads it', config=config, cfg_options=dict.fromkeys(here, 'no'))
     once = quantize(model, 'int8', tmp_path / 'int8.onnx', config, 2, here)
+    half = quantize(exported('mmpretrain'), 'fp16', tmp_path / 'half.onnx')
+    refused('is float16 already', model=half, to='fp16')
     refused('is already quantised', model=once, to='fp16')
