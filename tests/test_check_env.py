@@ -48,16 +48,6 @@ def test_missing_toolbox(monkeypatch):
     assert 'segmentation' not in env.tasks
 
 
-@pytest.mark.parametrize(('version', 'problems'), [('4.57.6', 0), ('5.24.0', 1)])
-def test_transformers_that_mmpretrain_does_not_know(monkeypatch, version, problems):
-    original = environment.installed
-    monkeypatch.setattr(environment, 'installed', lambda names: (
-        {'transformers': version} if 'transformers' in names else original(names)))  # fmt: skip
-    env = environment.inspect(ops.status)
-    lines = [line for problem, line in env.problems if 'with transformers' in problem]
-    assert lines == ['pip install "transformers<5"'] * problems
-
-
 def test_two_distributions(monkeypatch):
     original = environment.installed
     both = {'onedl-mmcv': '2.3.6', 'mmcv-lite': '2.1.0'}

@@ -131,15 +131,6 @@ def inspect(operators: Callable) -> Environment:
                 'make a new environment with one of them: pip install "mmsb[onedl]"',
             )
         )
-    transformers = installed(['transformers']).get('transformers', '0')
-    if found['mmpretrain'] and int(transformers.partition('.')[0]) >= 5:
-        env.problems.append(
-            (
-                'the models of mmpretrain, mmdet and mmseg do not import with '
-                f"transformers {transformers}: 'NoneType takes no arguments'",
-                'pip install "transformers<5"',
-            )
-        )
     if works['mmcv'] and works['torchvision']:
         status = operators()
         served = {'compiled': 'compiled in mmcv', 'torchvision': 'served by torchvision (mmsb.ops)'}
