@@ -1,8 +1,8 @@
 """Keep models that a new transformers breaks from taking the toolboxes along.
 
 mmpretrain's multimodal models need transformers 4: beside transformers 5 ``import mmpretrain``
-fails, and most of mmdet and mmseg with it. mmdet does without transformers where importing it raises
-ImportError; a transformers that is too new for this torch raises other errors. No network of this
+fails, and most of mmdet and mmseg with it. mmdet does without transformers where importing it
+raises ImportError; one that is too new for this torch raises other errors. No network of this
 project needs transformers.
 """
 
