@@ -131,7 +131,13 @@ def _check(names, settings, device, rounds) -> None:
         raise UserError(f'--rounds is {rounds}: give 1 or more')
     if device == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: there is no GPU here; leave it out or give cpu')
+    exported = [name for name in names if name.endswith('.onnx')]
     for setting in settings:
+        if exported and (setting.mode, setting.dtype, device) != ('inference', 'fp32', 'cpu'):
+            raise UserError(
+                f'{exported[0]}: ONNX files run on the CPU, at inference, in their own types; give '
+                '--mode inference --dtype fp32 --device cpu'
+            )
         if setting.batch < 1 or min(setting.shape) < 1:
             raise UserError(f'{setting}: batch and shape must be positive')
         if setting.mode == 'training' and setting.batch < 2:
@@ -313,7 +319,9 @@ class _Side:
 
     def _mark(self):
         if self.device != 'cuda':
-            return time.perf_counter()
+            # one thread's processor time is disturbed less by other processes
+            alone = torch.get_num_threads() == 1 and not self.setting.data
+            return time.process_time() if alone else time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
+from mmsb.deployment.runtime import OnnxModel
 from mmsb.engine.config import check_data_paths, read_model_config
 from mmsb.studies.paper.networks import paper_networks
 from mmsb.studies.paper.printed import R50, SB_R50
@@ -90,7 +91,8 @@ def build_workload(name: str, data_batch: int | None = None) -> Workload:
     """Builds a network with random weights.
 
     Args:
-        name: A name of `NETWORKS`, `VARIANTS` or `DETECTION`, `STOCK`, or the path of a config.
+        name: A name of `NETWORKS`, `VARIANTS` or `DETECTION`, `STOCK`, or the path of a config or
+            of an ONNX file.
         data_batch: Images a batch of the config's own training loader. Defaults to None: no data
             are loaded.
 
@@ -101,6 +103,8 @@ def build_workload(name: str, data_batch: int | None = None) -> Workload:
         UserError: There is no such network, config, toolbox or data.
     """
     torch.manual_seed(0)
+    if name.endswith('.onnx'):
+        return _onnx(name)
     if not name.endswith('.py'):
         if data_batch:
             raise UserError(f'{name} has no data: give configs to --data')
@@ -205,6 +209,22 @@ def _classifier(name: str) -> Workload:
         names = ', '.join([STOCK, *NETWORKS, *VARIANTS, *DETECTION])
         raise UserError(f'there is no network {name!r}: give a config (NAME.py) or one of {names}')
     return _with_head(name, MODELS.build(cfg), num_classes)
+
+
+def _onnx(path: str) -> Workload:
+    run = OnnxModel(path)
+
+    def inputs(batch, shape, device):
+        return torch.randn(batch, 3, *shape), None
+
+    def loss(images, _):
+        raise UserError(f'{path} is an ONNX file, which cannot be trained')
+
+    def predict(images, _):
+        return run(images)
+
+    # the file's parameters are not PyTorch's
+    return Workload(os.path.basename(path), nn.Module(), inputs, predict, loss)
 
 
 def _with_head(name: str, backbone: nn.Module, num_classes: int) -> Workload:

@@ -61,6 +61,8 @@ def load_onnx(path: str | os.PathLike):
 class OnnxModel:
     """An ONNX file with one image input, run by ONNX Runtime on the CPU.
 
+    It runs in as many threads as PyTorch.
+
     Args:
         path: The file.
 
@@ -79,6 +81,7 @@ class OnnxModel:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised as exceptions as well
+        options.intra_op_num_threads = torch.get_num_threads()
         self.session = onnxruntime.InferenceSession(
             str(path), options, providers=['CPUExecutionProvider']
         )

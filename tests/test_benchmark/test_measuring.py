@@ -7,6 +7,7 @@ import re
 import shlex
 import statistics
 import sys
+import time
 
 import pytest
 import torch
@@ -192,6 +193,8 @@ def test_variants(name):
         (['SB', '--no-kernels', '--fuse'], 'with --fuse these kernels never run'),
         (['SB', '--no-kernels', '--compile'], 'with --compile these kernels never run'),
         (['SB', '--graph', '--device', 'cpu'], 'give --device cuda'),
+        (['no/such.onnx', '--device', 'cpu'], 'no/such.onnx does not exist'),
+        (['sb.onnx', '--mode', 'training'], 'ONNX files run on the CPU, at inference'),
     ],
 )
 def test_bad_input(tool, capsys, args, message):
@@ -229,6 +232,38 @@ def test_operators(tool, tmp_path, capsys):
         found = [row for row in csv.DictReader(file) if row['network'] == 'SB']
     assert sum(float(row['ms']) for row in found) == pytest.approx(rows['all'][1], abs=0.01)
     assert {row['setting'] for row in found} == {'inference, batch 1, 32x32, fp32, nchw, fuse'}
+
+
+def test_onnx_files(tool, tmp_path, capsys):
+    onnx = pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    image = onnx.helper.make_tensor_value_info('image', 1, ['n', 3, 'h', 'w'])
+    out = onnx.helper.make_tensor_value_info('out', 1, ['n', 3, 1, 1])
+    node = onnx.helper.make_node('GlobalAveragePool', ['image'], ['out'])
+    graph = onnx.helper.make_graph([node], 'mean', [image], [out])
+    opset = [onnx.helper.make_opsetid('', 17)]
+    path = tmp_path / 'mean.onnx'
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    work = build_workload(str(path))
+    images, targets = work.inputs(2, (5, 7), 'cpu')
+    (mean,) = work.predict(images, targets)
+    torch.testing.assert_close(mean, images.mean((2, 3), keepdim=True))
+    settings = ['--shape', '32', '--batch', 1, '--rounds', 1, '--min-seconds', 0]
+    tool('SB', path, *settings, '--layout', 'nhwc', '--fuse', '--device', 'cpu')
+    assert capsys.readouterr().out.splitlines()[-1].startswith('mean.onnx')
+
+
+def test_one_thread_is_timed_by_its_processor_time(monkeypatch):
+    """Waiting for other processes is not counted."""
+    clocks = dict(process_time=iter((1.0, 2.0)), perf_counter=iter((10.0, 30.0)))
+    side = object.__new__(module._Side)
+    side.device, side.graph, side._predict = 'cpu', None, lambda: None
+    for clock, values in clocks.items():
+        monkeypatch.setattr(time, clock, values.__next__)
+    side.setting = Setting()
+    for threads, seconds in ((1, 1.0), (2, 20.0)):
+        monkeypatch.setattr(torch, 'get_num_threads', lambda threads=threads: threads)
+        assert side.step() == dict(inference=seconds)
 
 
 def test_no_compiler(monkeypatch, tmp_path):

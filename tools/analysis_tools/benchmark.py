@@ -17,8 +17,8 @@ def shape(text: str) -> tuple[int, int]:
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('networks', nargs='*', help="configs, networks named in Tables 8 and 9, or 'stock', "
-        "mmdet's ResNet-50; the first is the baseline")  # fmt: skip
+    add('networks', nargs='*', help="configs, ONNX files, networks named in Tables 8 and 9, "
+        "or 'stock', mmdet's ResNet-50; the first is the baseline")  # fmt: skip
     add('--preset', choices=PRESETS, help='a predefined choice of networks and settings')
     add('--mode', choices=PARTS, nargs='+', help='default inference')
     add('--batch', type=int, nargs='+', metavar='N', help='images per step; default 8')
@@ -37,7 +37,8 @@ def parse_args():
         'on a GPU time per kernel, and the number of launches')  # fmt: skip
     add('--rounds', type=int, default=10, metavar='N', help='measured rounds; default 10')
     add('--min-seconds', type=float, default=0.3, metavar='S', help='per turn; default 0.3')
-    add('--threads', type=int, metavar='N', help="CPU threads; default PyTorch's")
+    add('--threads', type=int, metavar='N', help="CPU threads; default PyTorch's. "
+        'With 1, processor time is measured, which other processes disturb less')  # fmt: skip
     add('--device', choices=('cpu', 'cuda'), help='default a GPU if there is one')
     add('--out', type=Path, metavar='DIR', help='also write NAME.json, .csv and .png there')
     add('--name', help='name of these files; default the preset, or benchmark')

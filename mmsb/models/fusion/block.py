@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from mmsb.models.backbones.residual_block import ResidualBlock
 from mmsb.models.kernels.dispatch import working_kernels
@@ -47,9 +48,14 @@ class FusedBlock(nn.Module):
             setattr(self, name, features)
         self.training = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
-        out = fast_forward(self, x) if self.fast else None
+    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride).
+
+        Args:
+            x: The block's input.
+            overwrite: Whether the output may be written over the input. Defaults to False.
+        """
+        out = fast_forward(self, x, overwrite) if self.fast else None
         return self._forward(x) if out is None else out
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -69,6 +75,23 @@ class FusedBlock(nn.Module):
         for name in self.plugin_names['after_block']:
             out = getattr(self, name)(out)
         return out
+
+
+class FusedStage(nn.Sequential):
+    """Stage of fused blocks, which write over the features between them.
+
+    On a CPU it is faster to add to memory that is in use than to write to new memory. Nobody else
+    has these features, unless a hook sees them.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = True
+        for block in self:
+            hooked = bool(block._forward_hooks or _global_forward_hooks)
+            given = bool(block._forward_pre_hooks or _global_forward_pre_hooks)
+            x = block(x, not (seen or hooked or given))
+            seen = hooked
+        return x
 
 
 def is_folded(conv: nn.Module) -> bool:
@@ -99,12 +122,13 @@ def fits(block: FusedBlock) -> bool:
     )
 
 
-def fast_forward(block: FusedBlock, x: Tensor) -> Tensor | None:
+def fast_forward(block: FusedBlock, x: Tensor, overwrite: bool = False) -> Tensor | None:
     """Compute a block with cuDNN or oneDNN convolutions and, if available, our kernels.
 
     Args:
         block: A block with folded norms for which :func:`fits` is true.
         x: (B, in_channels, H, W).
+        overwrite: Whether the output may be written over x. Defaults to False.
 
     Returns:
         The block's output, channels last, or None if PyTorch's operators are needed: on another
@@ -127,13 +151,15 @@ def fast_forward(block: FusedBlock, x: Tensor) -> Tensor | None:
     x = x.to(dtype).contiguous(memory_format=torch.channels_last)
     shortcut = out = x
     for layer in block.downsample or ():
-        shortcut = convolve(layer, shortcut, relu=False) if is_folded(layer) else layer(shortcut)
+        overwrite = is_folded(layer)  # which makes a new tensor
+        shortcut = convolve(layer, shortcut, relu=False) if overwrite else layer(shortcut)
     for i in range(1, block.num_layers + 1):
         conv = getattr(block, f'conv{i}')
         if i == block.spatial_bias_at:
             out = _concatenate(block.spatial_bias, conv, out, convolve)
         else:
-            out = convolve(conv, out, shortcut if i == block.num_layers else None)
+            last = i == block.num_layers
+            out = convolve(conv, out, shortcut if last else None, overwrite=overwrite)
     return out
 
 
@@ -149,7 +175,8 @@ def _concatenate(layer: nn.Module, conv: nn.Conv2d, x: Tensor, convolve: Callabl
 def _convolution(weight: Tensor, x: Tensor, dtype: torch.dtype) -> Callable | None:
     """Return the function that convolves x with such weights, or None for PyTorch's own.
 
-    It takes a convolution, its input, and optionally a shortcut to add before the ReLU.
+    It takes a convolution, its input, and optionally a shortcut to add before the ReLU, which it
+    may then overwrite if it is told so.
     """
     if type(x) is not Tensor or not x.numel():
         return None
@@ -163,7 +190,12 @@ def _convolution(weight: Tensor, x: Tensor, dtype: torch.dtype) -> Callable | No
 
 
 def _cudnn(
-    conv: nn.Conv2d, x: Tensor, shortcut: Tensor | None = None, bias: bool = True, relu: bool = True
+    conv: nn.Conv2d,
+    x: Tensor,
+    shortcut: Tensor | None = None,
+    bias: bool = True,
+    relu: bool = True,
+    overwrite: bool = False,
 ) -> Tensor:
     weight = conv.weight.to(x.dtype)
     summand = conv.bias.to(x.dtype) if bias else None
@@ -176,7 +208,12 @@ def _cudnn(
 
 
 def _onednn(
-    conv: nn.Conv2d, x: Tensor, shortcut: Tensor | None = None, bias: bool = True, relu: bool = True
+    conv: nn.Conv2d,
+    x: Tensor,
+    shortcut: Tensor | None = None,
+    bias: bool = True,
+    relu: bool = True,
+    overwrite: bool = False,
 ) -> Tensor:
     summand = conv.bias if bias else None
     options = conv.padding, conv.stride, conv.dilation, conv.groups
@@ -185,9 +222,10 @@ def _onednn(
         return torch.ops.mkldnn._convolution_pointwise(
             x, _arranged(conv, x), summand, *options, attribute, [], ''
         )
-    return torch.ops.mkldnn._convolution_pointwise.binary(
-        x, shortcut, _arranged(conv, x), summand, *options, 'add', None, 'relu', [], None
-    )
+    add, tensors = torch.ops.mkldnn._convolution_pointwise.binary, (x, shortcut)
+    if overwrite:
+        add, tensors = torch.ops.mkldnn._convolution_pointwise_.binary, (shortcut, x)
+    return add(*tensors, _arranged(conv, x), summand, *options, 'add', None, 'relu', [], None)
 
 
 # Per block: the state of its weights, and how much larger its features can be than its input.

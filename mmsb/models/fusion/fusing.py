@@ -15,7 +15,7 @@ from mmsb.models.layers import SpatialBias
 from mmsb.utils.errors import UserError
 from mmsb.utils.finite import warn_not_finite
 
-from .block import FusedBlock, fits, is_folded
+from .block import FusedBlock, FusedStage, fits, is_folded
 
 
 def fuse_spatial_bias(model: nn.Module) -> nn.Module:
@@ -65,6 +65,10 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
         for name, child in parent.named_children():
             if isinstance(child, ResidualBlock):
                 setattr(parent, name, _prepared(child))
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Sequential) and _are_fused(child):
+                setattr(parent, name, FusedStage(*child).eval())
     for norm in model.modules():
         if isinstance(norm, _BatchNorm) and not norm.affine:  # mmcv cannot fold these
             norm.weight = nn.Parameter(torch.ones_like(norm.running_var))
@@ -79,6 +83,10 @@ def fuse_spatial_bias(model: nn.Module) -> nn.Module:
             if block.conv1.weight.is_cuda:  # the layout of its inputs
                 block.to(memory_format=torch.channels_last)
     return model
+
+
+def _are_fused(blocks: nn.Sequential) -> bool:
+    return len(blocks) > 0 and all(isinstance(block, FusedBlock) for block in blocks)
 
 
 def _prepared(block: ResidualBlock) -> nn.Module:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mmsb.models import SBResNet, fuse_spatial_bias
 from mmsb.models.fusion import block as fused_block
@@ -184,8 +185,8 @@ def test_which_blocks_have_the_fast_way(monkeypatch, options, fits):
     calls = []
     forward = fused_block.fast_forward
 
-    def recorded(block, x):
-        out = forward(block, x)
+    def recorded(block, x, overwrite):
+        out = forward(block, x, overwrite)
         calls.extend([out] * (block is model.layer2[0]))
         return out
 
@@ -349,6 +350,38 @@ def test_network_on_a_cpu(monkeypatch, request, options, shape, compiler, memory
         block = model.layer1[0]
         out = fused_block.fast_forward(block, torch.rand(1, 64, 9, 9))
         assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_only_features_that_nobody_else_has_are_overwritten(cpu_kernels, monkeypatch):
+    model = fuse_spatial_bias(SBResNet(base_channels=8).eval())
+    x = torch.randn(2, 32, 9, 7).contiguous(memory_format=torch.channels_last)
+    block, kept, seen = model.layer1[1], x.clone(), {}
+
+    def keep(name, tensor):
+        seen.setdefault(name, (tensor, tensor.clone()))
+
+    def after(module, args, out):
+        keep(module, out)
+        assert args[0].data_ptr() != out.data_ptr()
+
+    with torch.no_grad():
+        alone, over = block(x), block(x.clone(), overwrite=True)
+        assert torch.equal(alone, over) and torch.equal(x, kept)
+        assert block(x, overwrite=True).data_ptr() == x.data_ptr()
+
+        image = torch.randn(2, 3, 64, 48)
+        outs, kept = model(image), image.clone()
+        model.layer2[0].register_forward_hook(after)  # a hook keeps what it sees
+        model.layer3[2].register_forward_hook(after)
+        model.layer2[3].register_forward_pre_hook(lambda module, args: keep(module, *args[:1]))
+        hooked = model(image)
+        monkeypatch.setattr(fused_block.FusedStage, 'forward', nn.Sequential.forward)
+        separate = model(image)
+    for three in zip(outs, hooked, separate, strict=True):
+        assert all(torch.equal(out, three[0]) for out in three)
+    assert torch.equal(image, kept) and len(seen) == 3
+    for now, then in seen.values():
+        assert torch.equal(now, then)
 
 
 def test_a_profile_shows_the_kernel(cpu_kernels):
