@@ -8,7 +8,7 @@ _base_ = [
 
 default_hooks = dict(
     logger=dict(interval=10),  # every image is new, so the log shows generalisation
-    # weights only: the state of mmengine's OneCycleLR contains pickled code, which is not loaded
+    # at the end, and weights only, as nothing is left to resume then
     checkpoint=dict(interval=600, save_optimizer=False, save_param_scheduler=False),
 )
 custom_hooks = [dict(type='mmsb.ChannelsLastHook')]

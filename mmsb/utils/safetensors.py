@@ -12,6 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mmsb.utils.errors import UserError
+
 DTYPES = {
     'F64': torch.float64,
     'F32': torch.float32,
@@ -59,9 +61,17 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def as_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Return the content of a safetensors file that holds the tensors."""
+    """Return the content of a safetensors file that holds the tensors.
+
+    Raises:
+        UserError: A tensor has a type that is not in `DTYPES`.
+    """
     header, parts, begin = {}, [], 0
     for name, tensor in tensors.items():
+        if tensor.dtype not in _NAMES:
+            raise UserError(
+                f'{name} has the type {tensor.dtype}, which safetensors files cannot hold'
+            )
         tensor = tensor.detach().cpu().contiguous()
         part = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
         end = begin + len(part)

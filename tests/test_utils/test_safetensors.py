@@ -42,3 +42,8 @@ def test_a_cut_file(tmp_path):
         (tmp_path / 'cut').write_bytes(content[:size])
         with pytest.raises(UserError, match='damaged'):
             load_checkpoint_file(tmp_path / 'cut')
+
+
+def test_other_types(tmp_path):
+    with pytest.raises(UserError, match=r'a has the type torch\.complex64'):
+        as_safetensors(dict(a=torch.zeros(2, dtype=torch.complex64)))
