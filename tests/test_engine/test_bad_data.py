@@ -20,7 +20,7 @@ IMAGENET = 'configs/mini/sb_resnet18_mini_in1k.py'
 IMAGENET_WHOLE = 'configs/sb_resnet50_step-90e_in1k.py'
 CIFAR = 'configs/cifar100/sb_resnet38-s1_300e_cifar100.py'
 QUICK = {
-    ADE: ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'crop_size=[64,64]'],
+    ADE: ['train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2'],
     IMAGENET: ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1'],
     CIFAR: ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=16'],
 }
@@ -148,14 +148,6 @@ def test_unreadable_image_to_classify(data, run, split, workers):
     with pytest.raises(UserError) as error:
         run(IMAGENET, workers=workers)
     assert line_of(error).startswith(f'image {broken} cannot be read: repair or remove it')
-
-
-def test_empty_image_to_segment_in_validation(data, run):
-    image = sorted((data / 'ade/images/validation').iterdir())[0]
-    image.write_bytes(b'')
-    with pytest.raises(UserError) as error:
-        run(ADE)
-    assert line_of(error).startswith(f'image {image} cannot be read: repair or remove it (it is em')
 
 
 def test_label_beyond_the_classes_in_validation(data, run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import print_log
 from pycocotools.coco import COCO
 
 from mmsb.analysis.reports.page import NONE
+from mmsb.datasets.coco import check_coco
 from mmsb.engine.training_log import TrainingLog, read_log, trained_for, unit
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import load_pickle
@@ -67,19 +70,29 @@ def read_run(name: str, work_dir: Path, coco: COCO) -> Run:
     return Run(name, log.train, log.val, facts, predictions, metrics, class_ap)
 
 
-def read_coco(path: Path) -> COCO:
-    """Read an annotation file.
+def read_coco(path: Path, image_dir: Path | None = None) -> COCO:
+    """Read an annotation file, mended as training and testing do; what is mended is logged.
+
+    Args:
+        path: The file.
+        image_dir: Folder of its images, to look for them. Defaults to None.
 
     Raises:
-        UserError: The file is missing or is not a COCO annotation file.
+        UserError: The file is missing, is not a COCO annotation file, or lists images that are
+            missing.
     """
-    try:
-        with redirect_stdout(StringIO()):
-            return COCO(str(path))
-    except FileNotFoundError as error:
-        raise UserError(f'no annotations {path}: give the root of the dataset') from error
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise UserError(f'{path} is not a COCO annotation file: {error}') from error
+    if not path.is_file():
+        raise UserError(f'no annotations {path}: give the root of the dataset')
+    folder = None if image_dir is None else str(image_dir)
+    found = check_coco(str(path), image_dir=folder, training=False)
+    for line in found.lines:
+        print_log(line, 'current', logging.WARNING)
+    with redirect_stdout(StringIO()):
+        coco = COCO(None if found.data else str(path))
+        if found.data:
+            coco.dataset = found.data
+            coco.createIndex()
+    return coco
 
 
 def read_metrics(

@@ -551,7 +551,7 @@ def spoil(tmp_path, how):
         ('another size', 'images of another size than the dataset: 11'),
         ('labels', 'labels above the 3 classes'),
         ('no annotations', r'no annotations .*instances_val2017\.json'),
-        ('no JSON', 'is not a COCO annotation file'),
+        ('no JSON', r'annotation file .*instances_val2017\.json is not JSON'),
         ('no picture', r'no picture .*11\.png'),
         ('out is a file', 'cannot write .*out'),
     ],
