@@ -8,7 +8,7 @@ _base_ = [
 
 default_hooks = dict(
     logger=dict(interval=10),  # every image is new, so the log shows generalisation
-    # weights only: the state of mmengine's OneCycleLR contains pickled code, which is not loaded
+    # weights only, at the end: a training of minutes starts again if it was stopped
     checkpoint=dict(interval=600, save_optimizer=False, save_param_scheduler=False),
 )
 custom_hooks = [dict(type='mmsb.ChannelsLastHook')]

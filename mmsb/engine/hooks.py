@@ -15,5 +15,5 @@ class ChannelsLastHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Convert the runner's model."""
+        """Convert the runner's model; :class:`mmsb.engine.resumable.ResumableRunner` has already."""
         runner.model.to(memory_format=torch.channels_last)
