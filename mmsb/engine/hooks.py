@@ -15,5 +15,5 @@ class ChannelsLastHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Convert the runner's model; :class:`mmsb.engine.resumable.ResumableRunner` has already."""
+        """Convert the model, unless the runner did before it wrapped it."""
         runner.model.to(memory_format=torch.channels_last)
