@@ -54,7 +54,7 @@ smoke: setup
 define run
 rm -rf $(1)
 $(5) PYTHON=$(BIN)/python tools/dist_train.sh $(2) $(PROCESSES) --work-dir $(1) --seed $(SEED) $(3)
-PYTHON=$(BIN)/python tools/dist_test.sh $(2) $$(cat $(1)/last_checkpoint) $(PROCESSES) --work-dir $(1) \
+PYTHON=$(BIN)/python tools/dist_test.sh $(2) $(1)/$$(cat $(1)/last_checkpoint) $(PROCESSES) --work-dir $(1) \
   --metrics-out $(1)/metrics.json $(4)
 endef
 demo_run = $(call run,$(DEMO)/$(1),$(2),$(DEMO_ARGS),--out $(DEMO)/$(1)/predictions.pkl)
@@ -74,7 +74,7 @@ chain_run = $(call run,$(CHAIN)/$(1),$(2),$(3),--show-dir $(CHAIN)/$(1)/drawn --
 # Publishes what a run left: $(call chain_publish,RUN,NAME)
 define chain_publish
 rm -f $(CHAIN)/$(2)-*.pth
-$(BIN)/python tools/model_converters/publish_model.py $$(cat $(CHAIN)/$(1)/last_checkpoint) $(CHAIN)/$(2).pth
+$(BIN)/python tools/model_converters/publish_model.py $(CHAIN)/$(1)/$$(cat $(CHAIN)/$(1)/last_checkpoint) $(CHAIN)/$(2).pth
 endef
 
 chain: export MMSB_IMAGENET_ROOT := $(DATA)/mini_imagenet

@@ -8,7 +8,7 @@ _base_ = [
 
 default_hooks = dict(
     logger=dict(interval=10),  # every image is new, so the log shows generalisation
-    # at the end, and weights only, as nothing is left to resume then
+    # weights only, at the end: a training of minutes starts again if it was stopped
     checkpoint=dict(interval=600, save_optimizer=False, save_param_scheduler=False),
 )
 custom_hooks = [dict(type='mmsb.ChannelsLastHook')]

@@ -20,7 +20,7 @@ class ChannelsLastHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Convert the runner's model."""
+        """Convert the model, unless the runner did before it wrapped it."""
         runner.model.to(memory_format=torch.channels_last)
 
 

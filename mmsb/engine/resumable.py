@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import torch
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.hooks import Hook
@@ -44,6 +45,18 @@ class ResumableRunner(Runner):
         checkpoint = super().load_checkpoint(filename, *args, **kwargs)
         warn_not_finite(self.model.state_dict(), f'checkpoint {filename}')
         return checkpoint
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
+        """Wrap the model for several processes, with the layout of weights that it will have.
+
+        DDP adds up gradients in buckets of the layout that the weights have when it is made, and
+        makes new ones after its first step. With another layout, that first step differs from later
+        ones, so that a resumed training would differ, too.
+        """
+        for hook in self.cfg.get('custom_hooks') or ():
+            if isinstance(hook, dict) and str(hook['type']).endswith('ChannelsLastHook'):
+                model = model.to(memory_format=torch.channels_last)
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
         """Register a hook; ours takes the place of mmengine's ``CheckpointHook``."""

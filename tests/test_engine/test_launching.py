@@ -113,7 +113,7 @@ def test_interrupted_then_resumed(run_tool, mini_coco, tmp_path):
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert 'stopped: checkpoints are in the work directory, --resume continues' in stderr
-    last = (tmp_path / 'last_checkpoint').read_text()
+    last = tmp_path / (tmp_path / 'last_checkpoint').read_text()
     epoch = torch.load(last, weights_only=False)['meta']['epoch']
     assert epoch >= 1
 
