@@ -1,7 +1,8 @@
 """Pages of text, tables and pictures as HTML, Markdown or terminal text.
 
 A page is a list of blocks: ``('h1' | 'h2' | 'p', text)``, ``('img', file, description)`` or
-``('table', head, rows)`` with strings in the cells; columns of numbers are right-aligned.
+``('table', head, rows)`` with strings in the cells; columns of numbers are right-aligned. All
+strings are shown as they are; a Markdown page may also have ``('markdown', text)``.
 """
 
 import html
@@ -44,6 +45,8 @@ def as_markdown(blocks: list[tuple]) -> str:
             head, rows = rest
             ruler = ['---:' if right else '---' for right in _right(rows)]
             parts.append('\n'.join(map(row, (head, ruler, *rows))))
+        elif kind == 'markdown':
+            parts.append(rest[0])
         elif kind == 'img':
             parts.append(f'![{_escaped(rest[1])}]({rest[0]})')
         else:

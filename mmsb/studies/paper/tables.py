@@ -163,12 +163,12 @@ def to_text(rows: Sequence[Row]) -> str:
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """Format the tables as a Markdown page."""
-    blocks = [('h1', "The paper's tables"), *(('p', text) for text in EXPLANATION)]
-    blocks += [('p', summary(rows)), ('p', GENERATED)]
+    blocks = [('h1', "The paper's tables"), *(('markdown', text) for text in EXPLANATION)]
+    blocks += [('p', summary(rows)), ('markdown', GENERATED)]
     for title, head, cells, notes in _tables(rows):
         blocks += [('h2', title), ('table', head, cells)]
         if notes:
-            blocks.append(('p', '\n'.join(f'- {note}' for note in notes)))
+            blocks.append(('markdown', '\n'.join(f'- {note}' for note in notes)))
     return as_markdown(blocks)
 
 
