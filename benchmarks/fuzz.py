@@ -49,7 +49,7 @@ from mmsb.engine.config import read_config, use_weights  # noqa: E402
 from mmsb.engine.explaining import (  # noqa: E402
     explained_data_errors,
     explained_errors,
-    explained_evaluation,
+    explained_running,
 )
 from mmsb.engine.overrides import apply_overrides  # noqa: E402
 from mmsb.engine.runner import prepare_data  # noqa: E402
@@ -293,7 +293,7 @@ class Coco(Target):
         """Compute the metric of perfect predictions."""
         with (
             explained_errors(cfg),
-            explained_evaluation(cfg),
+            explained_running(cfg),
             DefaultScope.overwrite_default_scope(cfg.default_scope),
         ):
             evaluator = Evaluator(copy.deepcopy(cfg.val_evaluator))

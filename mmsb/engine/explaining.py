@@ -5,7 +5,9 @@ import re
 from contextlib import contextmanager
 from urllib.error import URLError
 
+import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mmsb.engine.config import LOADERS, data_paths, innermost_dataset, metrics_of
 from mmsb.utils.errors import UserError, reason_of
@@ -17,6 +19,8 @@ READING = {
     *('prepare_data', 'createIndex'),
 }
 EVALUATING = {'compute_metrics', 'createIndex', 'loadRes', 'accumulate', 'summarize'}
+BUILDING = {'build_from_cfg', 'build_optim_wrapper', '_build_param_scheduler'}
+STEPPING = {'train_step', 'val_step', 'test_step'}
 
 
 @contextmanager
@@ -77,21 +81,37 @@ def _is_in(error: BaseException | None, functions: set[str]) -> bool:
 
 
 @contextmanager
-def explained_evaluation(cfg: Config):
-    """Turn errors in computing metrics into one line that names the annotations."""
+def explained_running(cfg: Config, runner: Runner | None = None):
+    """Turn errors of a run that the config or the data cause into one-line messages.
+
+    They are errors in building what is built late (optimizer, schedule), in computing metrics, and
+    in the first step of a model whose parts do not fit. The log file has the traceback.
+
+    Args:
+        cfg: The config.
+        runner: The runner. Defaults to None: the model does not run.
+    """
     try:
         yield
-    except (UserError, OSError, MemoryError):
+    except (UserError, OSError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # pycocotools and numpy raise any
-        if not _is_in(error, EVALUATING):
-            raise
-        metrics = [metric for name in LOADERS for _, metric in metrics_of(cfg, name)]
-        files = dict.fromkeys(str(m['ann_file']) for m in metrics if m.get('ann_file'))
-        raise UserError(
-            f'the evaluation failed ({reason_of(error)}): the predictions do not fit the '
-            f'annotations {"or ".join(files)}'.rstrip()
-        ) from error
+    except Exception as error:  # the toolboxes, pycocotools and numpy raise any
+        if _is_in(error, EVALUATING):
+            metrics = [metric for name in LOADERS for _, metric in metrics_of(cfg, name)]
+            files = dict.fromkeys(str(m['ann_file']) for m in metrics if m.get('ann_file'))
+            raise UserError(
+                f'the evaluation failed ({reason_of(error)}): the predictions do not fit the '
+                f'annotations {"or ".join(files)}'.rstrip()
+            ) from error
+        if _is_in(error, BUILDING):
+            with explained_building(cfg):
+                raise
+        if runner is not None and runner.iter == 0 and _is_in(error, STEPPING):
+            raise UserError(
+                f'the first step failed ({reason_of(error)}): the parts of the model, or its '
+                'inputs and labels, do not fit; the log file has the traceback'
+            ) from error
+        raise
 
 
 @contextmanager

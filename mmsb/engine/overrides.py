@@ -30,6 +30,7 @@ EXTRAS = {
     ),
     *('convert_to_iter_based', 'by_epoch', 'init_cfg', 'pretrained', 'data_preprocessor'),
 }
+NEEDED = ('model', 'model.backbone')  # not even None in place of their settings
 # what builds the top-level settings that name no type
 BUILT_BY = {
     **{f'{split}_dataloader': (torch.utils.data.DataLoader,) for split in ('train', 'val', 'test')},
@@ -52,7 +53,7 @@ def apply_overrides(cfg: Config, options: dict) -> list[str]:
     Raises:
         UserError: A key is misspelt, leads into a value that has no keys or beyond a list.
     """
-    lines = [line for key in options if (line := _check_key(cfg, str(key)))]
+    lines = [line for key in options if (line := _check_key(cfg, str(key), options[key]))]
     try:
         cfg.merge_from_dict(options)
     except Exception as error:  # mmengine raises many types
@@ -60,7 +61,7 @@ def apply_overrides(cfg: Config, options: dict) -> list[str]:
     return lines
 
 
-def _check_key(cfg: Config, key: str) -> str | None:
+def _check_key(cfg: Config, key: str, value) -> str | None:
     node, path = cfg._cfg_dict, []
     for part in key.split('.'):
         where = '.'.join(path) or 'the config'
@@ -78,6 +79,11 @@ def _check_key(cfg: Config, key: str) -> str | None:
         else:
             return _check_new(part, node, path, key, where, cfg.get('default_scope'))
         path.append(part)
+    replaced = isinstance(node, dict) and not isinstance(value, dict | list | tuple)
+    if replaced and (value is not None or key in NEEDED):
+        raise UserError(f'--cfg-options {key}: it holds settings, of which {value!r} is none')
+    if key == 'load_from' and not isinstance(value, str | None):
+        raise UserError(f'--cfg-options {key}: {value!r} is no path of a checkpoint')
     top = path[0]
     if top not in _arguments(Runner) and top not in TOP:
         return (

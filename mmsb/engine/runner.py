@@ -25,7 +25,7 @@ from mmsb.engine.explaining import (
     explained_building,
     explained_data_errors,
     explained_errors,
-    explained_evaluation,
+    explained_running,
 )
 from mmsb.engine.loading import CheckpointContentHook
 from mmsb.engine.resumable import ResumableRunner
@@ -84,7 +84,7 @@ def _train(cfg: Config, loaders: list[str], lines: list[str], allow_partial: boo
             check_pretrained(runner.model, allow_partial)
         warn_learning_rate(runner)
         build_data(runner, loaders, lines)
-        with explained_evaluation(cfg):
+        with explained_running(cfg, runner):
             runner.train()
 
 
@@ -115,7 +115,7 @@ def test(args: Namespace) -> dict[str, float]:
                 runner.load_or_resume()
                 model = runner.model
                 fuse_spatial_bias((model.module if is_model_wrapper(model) else model).eval())
-            with explained_evaluation(cfg):
+            with explained_running(cfg, runner):
                 metrics = runner.test()
     if args.metrics_out and runner.rank == 0:
         dump({name: float(value) for name, value in metrics.items()}, args.metrics_out)
@@ -202,8 +202,8 @@ def warn_learning_rate(runner: Runner) -> None:
     if not base or not isinstance(batch, int) or scale.get('enable'):
         return
     total = batch * runner.world_size
-    lr = runner.cfg.optim_wrapper.get('optimizer', {}).get('lr')
-    if total != base and lr is not None:
+    lr = (runner.cfg.optim_wrapper.get('optimizer') or {}).get('lr')
+    if total != base and isinstance(lr, int | float):
         runner.logger.warning(
             f'the batch is {runner.world_size} x {batch} = {total}, but the learning rate {lr:g} '
             f'is for {base}: by the linear rule use {lr * total / base:g}, as --auto-scale-lr does'

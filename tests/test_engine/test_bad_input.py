@@ -171,6 +171,9 @@ def test_annotations_as_tools_export_them(root, tmp_path, coco):
         (['val_dataloader.dataset.ann_file=annotations/instances_train2017.json',
           'val_dataloader.dataset.data_prefix.img=train2017'], 'which lists other images'),
         (['train_dataloader.batch_size=two'], 'cannot be built'),
+        (['optim_wrapper.optimizer.lr=abc'], 'cannot be built (TypeError'),
+        (['param_scheduler.0.type=Foo'], 'Foo is not in the'),
+        (['model.rpn_head.in_channels=7'], 'the first step failed (RuntimeError: Given groups=1'),
     ],
 )  # fmt: skip
 def test_data_and_settings_that_do_not_fit(root, tmp_path, coco, options, message):

@@ -50,7 +50,7 @@ def test_a_misspelt_key_is_refused(cfg, key, message):
         'optim_wrapper.paramwise_cfg.norm_decay_mult',
         'randomness.seed',
         'find_unused_parameters',
-        'load_from',
+        'resume',
         'custom_hooks',
     ],
 )
@@ -73,6 +73,16 @@ def test_keys_that_classes_and_the_runner_take_are_set_without_a_word(cfg, key):
 def test_what_may_have_no_effect_is_said(cfg, key, words):
     lines = apply_overrides(cfg, {key: 1})
     assert [words in line for line in lines] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'), [('model', 3), ('optim_wrapper', 'x'), ('model.backbone', None)]
+)
+def test_settings_are_not_replaced_by_a_value(cfg, key, value):
+    message = f'--cfg-options {key}: it holds settings, of which {value!r} is none'
+    assert_one_line(lambda: apply_overrides(cfg, {key: value}), message)
+    assert apply_overrides(cfg, dict(val_evaluator=None)) == []
+    assert_one_line(lambda: apply_overrides(cfg, dict(load_from=7)), '7 is no path')
 
 
 def test_values_that_cannot_be_merged(cfg):
