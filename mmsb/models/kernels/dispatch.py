@@ -113,7 +113,11 @@ def bottleneck(block: nn.Module, x: Tensor) -> Tensor | None:
         The block's output, channels last, of the type of its convolutions.
     """
     training = kernels_for(x)
-    if training is None or not fits(block, training):
+    if training is None:
+        return None
+    if not fits(block, training):
+        if x.is_cuda:
+            _say_once(refusal(block, training))
         return None
     if not block.spatial_bias_at and x.numel() < LEAST_ELEMENTS:
         return None
@@ -178,12 +182,17 @@ def norm_relu(x: Tensor, norm: nn.Module, relu: nn.Module) -> Tensor | None:
 
 def fits(block: nn.Module, training: ModuleType) -> bool:
     """Tell whether :func:`bottleneck` computes this block."""
-    if (
-        any(block.plugin_names.values())
-        or not isinstance(block.drop_path, nn.Identity)
-        or block.norm_names != ['bn1', 'bn2', 'bn3']
-    ):
-        return False
+    return refusal(block, training) is None
+
+
+def refusal(block: nn.Module, training: ModuleType) -> str | None:
+    """Return what in a block :func:`bottleneck` does not compute, or None."""
+    if any(block.plugin_names.values()):
+        return 'plugins'
+    if not isinstance(block.drop_path, nn.Identity):
+        return 'drop path'
+    if block.norm_names != ['bn1', 'bn2', 'bn3']:
+        return 'norms of another name'
     norms = [block.bn1, block.bn2, block.bn3]
     used = [*norms, block.relu]
     if block.spatial_bias_at:
@@ -196,15 +205,26 @@ def fits(block: nn.Module, training: ModuleType) -> bool:
             or layer.num_channels > 13
             or type(layer.reduction.conv) is not nn.Conv2d
             or layer.reduction.conv.stride != (1, 1)
-            or type(block.conv3) is not nn.Conv2d
-            or block.bn1.num_features % 16
             or block.bn2.num_features != block.conv3.in_channels  # SKNet's is over maps alone
             or layer.size > 32
         ):
-            return False
+            return 'this variant of spatial bias'
+        if type(block.conv3) is not nn.Conv2d or block.bn1.num_features % 16:
+            return f'{block.bn1.num_features} channels, or this conv3'
         norms.append(layer.reduction.norm)
         used += [block.conv3, *layer.modules()]
-    return all(map(training.is_supported, norms)) and not any(map(_is_watched, used))
+    if not all(map(training.is_supported, norms)):
+        return 'norms other than affine batch norms with running statistics, in float32'
+    return 'hooks' if any(map(_is_watched, used)) else None
+
+
+@cache
+def _say_once(reason: str) -> None:
+    print_log(
+        f'some residual blocks run in PyTorch operators, more slowly than in kernels, which do not '
+        f'compute {reason}',
+        'current',
+    )
 
 
 def _is_watched(module: nn.Module) -> bool:

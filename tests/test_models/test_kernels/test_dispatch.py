@@ -3,6 +3,7 @@
 import copy
 import importlib
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -281,3 +282,17 @@ def test_memory_kept_for_the_backward_pass(kernels_everywhere):
         kept.append(sum(storages.values()))
         assert len(outs) == 4
     assert 1.0 < kept[1] / kept[0] < 1.03
+
+
+def test_what_the_kernels_do_not_compute_is_said_once(monkeypatch):
+    training = importlib.import_module('mmsb.models.kernels.training')
+    said = []
+    monkeypatch.setattr(dispatch, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(dispatch, 'kernels_for', lambda x: training)
+    dispatch._say_once.cache_clear()
+    block = SBResNet(50, base_channels=16, norm_cfg=dict(type='IN', affine=True)).layer1[1]
+    on_gpu = SimpleNamespace(is_cuda=True, numel=lambda: 2**25)
+    assert all(dispatch.bottleneck(block, on_gpu) is None for _ in range(2))
+    assert len(said) == 1 and said[0].endswith(('batch norms', 'of another name', 'in float32'))
+    dispatch.bottleneck(block, SimpleNamespace(is_cuda=False))
+    assert len(said) == 1
