@@ -117,7 +117,7 @@ def apply_train_args(cfg: Config, args: Namespace) -> None:
     if args.amp:
         enable_amp(cfg, args.amp_dtype)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UserError(
                 'this config has no auto_scale_lr.base_batch_size, which --auto-scale-lr needs: '
                 'set it with --cfg-options, or leave --auto-scale-lr out'

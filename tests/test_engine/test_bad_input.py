@@ -352,7 +352,7 @@ def test_output_files_of_the_wrong_kind(root, tmp_path):
 
 def test_auto_scale_lr_without_a_base(root, tmp_path, coco):
     with pytest.raises(UserError, match='base_batch_size'):
-        train(train_args(root, tmp_path, '--auto-scale-lr', options=['auto_scale_lr={}']))
+        train(train_args(root, tmp_path, '--auto-scale-lr', options=['auto_scale_lr=None']))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the message of a machine without a GPU')
