@@ -23,6 +23,7 @@ def warn_not_finite(state: Mapping[str, Tensor], source: str) -> bool:
         for name, tensor in state.items()
         if isinstance(tensor, Tensor)
         and torch.is_floating_point(tensor)
+        and not tensor.is_meta
         and not tensor.isfinite().all()
     ]
     if wrong:
