@@ -70,7 +70,7 @@ def whole_weights(
         UserError: Some are missing or differ, or belong to parts that the model has otherwise.
     """
     state = weights_of(content, path)
-    model = _unwrapped(model)
+    model = unwrapped(model)
     missing, different, unexpected = _compare(model, state)
     parts = {name for name, _ in model.named_children()}
     apart = [key for key in unexpected if key.partition('.')[0] not in parts]
@@ -108,7 +108,7 @@ def starting_weights(
         UserError: They do not; the message says what is missing.
     """
     state = weights_of(content, path)
-    model = _unwrapped(model)
+    model = unwrapped(model)
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
         return state
@@ -142,7 +142,7 @@ def check_pretrained(model: nn.Module, allow_partial: bool) -> None:
     Raises:
         UserError: The toolbox would leave a part of the backbone at random values, and only warn.
     """
-    backbone = getattr(_unwrapped(model), 'backbone', None)
+    backbone = getattr(unwrapped(model), 'backbone', None)
     cfg = getattr(backbone, 'init_cfg', None)
     ours = isinstance(backbone, SBResNet)
     if ours or not isinstance(cfg, dict) or cfg.get('type') != 'Pretrained':
@@ -179,7 +179,8 @@ def _check_settings(model: nn.Module, content, path: str, allow_partial: bool | 
             raise UserError(f'checkpoint {path}: {error}') from error
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside wrappers for several processes and for test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mmsb.deployment.runtime import OnnxModel
 from mmsb.engine.config import check_data_paths, read_model_config, set_dataloader_defaults
-from mmsb.engine.explaining import explained_data_errors, explained_errors
-from mmsb.engine.runner import build_runner
+from mmsb.engine.explaining import explained_errors
+from mmsb.engine.runner import build_data, build_runner, prepare_data
 from mmsb.toolboxes import Toolbox, toolbox_of
 from mmsb.utils.errors import UserError
 
@@ -61,10 +61,10 @@ def evaluate(
         if cfg.get('visualizer'):
             cfg.visualizer.name = cfg.experiment_name
         try:
+            lines = prepare_data(cfg, ('test_dataloader',))
             runner = build_runner(cfg)
+            build_data(runner, ['test_dataloader'], lines)
             _replace_network(toolbox, runner.model, exported)
-            with explained_data_errors(cfg.test_dataloader):
-                runner.test_loop  # noqa: B018 (a property that builds the data set)
             return runner.test()
         finally:  # otherwise later hooks would pick up this visualizer
             Visualizer._instance_dict.pop(cfg.experiment_name, None)

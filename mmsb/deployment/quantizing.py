@@ -100,7 +100,7 @@ def calibration_images(
             num_workers=0, persistent_workers=False, pin_memory=False, batch_size=1
         )
         toolbox_of(cfg).set_loader_defaults(cfg.val_dataloader)
-        with explained_data_errors(cfg.val_dataloader):
+        with explained_data_errors(cfg, 'val_dataloader'):
             loader = Runner.build_dataloader(cfg.val_dataloader)
         for data in islice(loader, number):
             yield torch.as_tensor(preprocess(data, False)['inputs'])

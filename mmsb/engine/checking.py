@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
 
+from mmsb.checkpoints.fitting import unwrapped
 from mmsb.datasets.coco import check_coco, check_names, read_coco
 from mmsb.datasets.folders import ClassFolders, compare_class_folders, find_class_folders
 from mmsb.datasets.maps import check_maps
@@ -177,7 +178,7 @@ def check_built(runner: Runner, loader_name: str) -> None:
     """
     dataset = getattr(runner, loader_name).dataset
     classes = getattr(dataset, 'metainfo', {}).get('classes')
-    model = runner.model
+    model = unwrapped(runner.model)
     for name, count in head_classes(model):
         if classes is None:
             if not _segments(dataset):

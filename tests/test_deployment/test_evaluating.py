@@ -35,9 +35,12 @@ def test_the_metrics_are_the_models(tiny, exported, data, tmp_path, scope, dynam
 def test_a_binary_segmentor(tiny, data, tmp_path):
     """One logit for two classes, and a threshold, which the file holds."""
     pytest.importorskip('mmseg')
+    classes = dict(classes=('sky', 'building'))  # labels of others are ignored
     loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
     head = dict(num_classes=2, out_channels=1, threshold=0.4, loss_decode=loss)
     config, checkpoint = tiny('mmseg', 'binary', head=head)
+    with open(config, 'a') as file:
+        file.write(f'test_dataloader = dict(dataset=dict(metainfo={classes}))\n')
     content = torch.load(checkpoint, weights_only=True)
     content['state_dict']['decode_head.conv_seg.weight'] *= 30  # pixels of both classes
     torch.save(content, checkpoint)
