@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 # What `mim` and `ModelHub` look for inside the installed package.
-MIM_FILES = ('configs', 'tools', 'model-index.yml')
+MIM_FILES = ('configs', 'demo', 'tools', 'model-index.yml')
 
 
 class BuildWithMim(build_py):

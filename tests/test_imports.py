@@ -21,7 +21,7 @@ FLOORS = (
     ('toolboxes',),
     ('datasets', 'engine', 'inference'),
     ('analysis', 'benchmark', 'deployment', 'studies'),
-    ('check_env', ''),  # '': mmsb/__init__.py
+    ('check_env', '__main__', ''),  # '': mmsb/__init__.py
 )
 MODELS_FLOORS = (
     ('kernels', 'finding'),
