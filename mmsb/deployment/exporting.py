@@ -187,6 +187,10 @@ def export(
                 f'{worst.relative:.1e} of its largest value on {_times(worst.shape)}, more than '
                 f'{TOLERANCE:g}; nothing was written'
             )
+    if dynamic and format == 'exported':
+        least = _least_side(run, channels, max(example.shape[2:]))
+        line = f'the file takes images of {least} x {least} pixels or more'
+        note = f'{note}; {line}' if note else line
     return Exported(out, metadata, checks, note)
 
 
@@ -368,6 +372,18 @@ def _to_exported(network, image, dynamic, names, metadata) -> bytes:
 
 def _run_exported(path: Path) -> Callable:
     return torch.export.load(io.BytesIO(path.read_bytes())).module()
+
+
+def _least_side(run: Callable, channels: int, most: int) -> int:
+    """Return the side of the smallest square image that a file's guards let through."""
+    for side in range(1, most):
+        try:
+            with torch.no_grad():
+                run(torch.zeros(1, channels, side, side))
+        except (AssertionError, RuntimeError):
+            continue
+        return side
+    return most
 
 
 WRITERS = dict(onnx=_to_onnx, torchscript=_to_torchscript, exported=_to_exported)

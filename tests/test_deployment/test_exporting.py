@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import onnx
 import pytest
@@ -131,9 +132,12 @@ def test_the_backbone_in_every_format(tiny, tmp_path, format):
     config, checkpoint = tiny('mmseg')
     path = tmp_path / 'm'
     dynamic = format != 'exported' or hasattr(torch.export.Dim, 'AUTO')
-    export(
+    done = export(
         config, checkpoint, format, path, shape=(64, 96), batch=2, dynamic=dynamic, backbone=True
     )
+    if format == 'exported' and dynamic:
+        (least,) = re.findall(r'images of (\d+) x \1 pixels or more', done.note)
+        least = [(1, int(least) - less, int(least) - less) for less in (0, 1)]
     if not dynamic:
         refused = lambda: export(config, checkpoint, format, path, dynamic=True)  # noqa: E731
         assert_one_line(refused, 'needs torch 2.6')
@@ -151,6 +155,12 @@ def test_the_backbone_in_every_format(tiny, tmp_path, format):
     assert json.loads(metadata['outputs']) == [f'features{i}' for i in range(4)]
     model, _ = reference(config, checkpoint, 'mmseg')
     assert_same(run, model.backbone, SIZES if dynamic else [(2, 64, 96)])
+    if format == 'torchscript':
+        assert run.half()(torch.rand(1, 3, 64, 64).half())[0].dtype is torch.float16
+    elif format == 'exported' and dynamic:
+        assert_same(run, model.backbone, least[:1])
+        with pytest.raises((AssertionError, RuntimeError)):
+            run(torch.rand(1, 3, *least[1][1:]))
 
 
 BLOCKS = dict(
