@@ -4,11 +4,11 @@ import argparse
 import importlib.util
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+from mmsb import check_env
 from mmsb.engine import launch
 from mmsb.engine.cli import report_user_errors
 from mmsb.utils.errors import UserError
@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     if command == 'demo':
         demo(args)
         return
+    if command == 'check':
+        sys.exit(check_env.main())
     args = [_config(arg) for arg in args]
     script = COMMANDS[command][0]
     if command in LAUNCHED and '--processes' in args:
@@ -70,9 +72,6 @@ def main(argv: list[str] | None = None) -> None:
         launch.main([str(ROOT / script), *args[:place], *processes, *args[place:]])
         return
     sys.argv = [f'mmsb {command}', *args]
-    if script is None:
-        runpy.run_module('mmsb.check_env', run_name='__main__')
-        return
     spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)

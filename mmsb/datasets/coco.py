@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from mmsb.utils.errors import UserError
+from mmsb.utils.files import missing_files
 from mmsb.utils.names import listed, nearest
 
 MAX_LOST = 0.1  # share of objects or images that may be unusable before the run stops
@@ -205,14 +206,7 @@ def _check_inside(name, path, image_dir, root) -> None:
 
 def _check_image_files(rows, path, image_dir, lines) -> None:
     """Look whether all images exist, and compare the sizes of some with their entries."""
-    folders = defaultdict(list)
-    for row in rows:
-        folder, name = os.path.split(os.path.join(image_dir, row['file_name']))
-        folders[folder].append(name)
-    missing = []
-    for folder, names in folders.items():
-        there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        missing += [os.path.join(folder, name) for name in names if name not in there]
+    missing = missing_files(os.path.join(image_dir, row['file_name']) for row in rows)
     if missing:
         raise UserError(
             f'{missing[0]} does not exist, but {path} lists it'

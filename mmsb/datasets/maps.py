@@ -1,10 +1,10 @@
 """A check of the files that a segmentation data set lists."""
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 
 from mmsb.utils.errors import UserError
-from mmsb.utils.files import EXTENSIONS
+from mmsb.utils.files import EXTENSIONS, missing_files
 from mmsb.utils.names import listed
 
 
@@ -20,16 +20,8 @@ def check_maps(dataset) -> list[str]:
     Raises:
         UserError: Maps are missing.
     """
-    folders = defaultdict(list)
-    for i in range(len(dataset)):
-        path = dataset.get_data_info(i).get('seg_map_path')
-        if path and '://' not in path:
-            folder, name = os.path.split(path)
-            folders[folder].append(name)
-    missing = []
-    for folder, names in folders.items():
-        there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        missing += [os.path.join(folder, name) for name in names if name not in there]
+    paths = [dataset.get_data_info(i).get('seg_map_path') for i in range(len(dataset))]
+    missing = missing_files(path for path in paths if path and '://' not in path)
     if missing:
         raise UserError(
             f'segmentation map {missing[0]} does not exist: every image needs one of its name'

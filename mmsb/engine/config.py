@@ -190,8 +190,7 @@ def apply_test_args(cfg: Config, args: Namespace) -> None:
 
 def name_responses(cfg: Config) -> None:
     """Make ``OODMetric`` write responses to the work directory, under the config's name."""
-    metrics = cfg.get('test_evaluator') or []
-    for metric in [metrics] if isinstance(metrics, dict) else metrics:
+    for _, metric in metrics_of(cfg, 'test_dataloader'):
         if kind_of(metric) == 'OODMetric':
             metric.setdefault('out_dir', os.path.join(cfg.work_dir, 'responses'))
             metric.setdefault('model', Path(cfg.filename).stem)

@@ -30,13 +30,11 @@ class CheckpointContentHook(Hook):
         Raises:
             UserError: The weights do not fit.
         """
-        resumes = runner._resume
         path = runner._load_from
         meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-        if resumes:
-            state = whole_weights(runner.model, checkpoint, path)
-        elif self.whole:
-            state = whole_weights(runner.model, checkpoint, path, self.allow_partial)
+        if self.whole or runner._resume:
+            allow = None if runner._resume else self.allow_partial  # resuming has no such flag
+            state = whole_weights(runner.model, checkpoint, path, allow)
         else:
             state = starting_weights(runner.model, checkpoint, path, self.allow_partial)
         checkpoint['state_dict'] = state

@@ -7,11 +7,10 @@ from argparse import Namespace
 from mmengine.config import Config
 from mmengine.fileio import dump
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmsb.checkpoints.fitting import check_pretrained
+from mmsb.checkpoints.fitting import check_pretrained, unwrapped
 from mmsb.engine.checking import check_built, check_data
 from mmsb.engine.config import (
     apply_test_args,
@@ -113,8 +112,7 @@ def test(args: Namespace) -> dict[str, float]:
             build_data(runner, ['test_dataloader'], lines)
             if args.fuse_conv_bn:
                 runner.load_or_resume()
-                model = runner.model
-                fuse_spatial_bias((model.module if is_model_wrapper(model) else model).eval())
+                fuse_spatial_bias(unwrapped(runner.model).eval())
             with explained_running(cfg, runner):
                 metrics = runner.test()
     if args.metrics_out and runner.rank == 0:

@@ -1,8 +1,8 @@
 """Atomic writing of files; finding images in folders, and naming the pictures made from them."""
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -50,6 +50,19 @@ def remove_parts(folder: str | os.PathLike) -> None:
     for part in Path(folder).glob('.*.part'):
         with suppress(OSError):
             part.unlink()
+
+
+def missing_files(paths: Iterable[str]) -> list[str]:
+    """Return those of many files that do not exist; each folder is listed once."""
+    folders = defaultdict(list)
+    for path in paths:
+        folder, name = os.path.split(path)
+        folders[folder].append(name)
+    missing = []
+    for folder, names in folders.items():
+        there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        missing += [os.path.join(folder, name) for name in names if name not in there]
+    return missing
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:

@@ -115,9 +115,9 @@ def bottleneck(block: nn.Module, x: Tensor) -> Tensor | None:
     training = kernels_for(x)
     if training is None:
         return None
-    if not fits(block, training):
+    if reason := refusal(block, training):
         if x.is_cuda:
-            _say_once(refusal(block, training))
+            _say_once(reason)
         return None
     if not block.spatial_bias_at and x.numel() < LEAST_ELEMENTS:
         return None

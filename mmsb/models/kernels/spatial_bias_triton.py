@@ -14,6 +14,7 @@ from torch import Tensor
 from . import training
 from .launching import Beside, launch, power
 from .reduction import reduce_kernel
+from .training import mix
 
 
 def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
@@ -38,25 +39,6 @@ def pool(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
         BLOCK_R=power(reduced, 16), PRECISION=precision,
     )  # fmt: skip
     return training.pool(r0, bias, size, precision, scaled=False)
-
-
-def mix(
-    pooled: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, num_maps: int, precision: str
-) -> Tensor:
-    """The 1-D convolution whose channels are the cells, scaled and shifted.
-
-    Args:
-        pooled: (B, R, cells), float32.
-        weight: (cells, taps * cells), tap after tap.
-        scale: num_maps values or more.
-        shift: (num_maps or more, cells).
-        num_maps: Maps to make, R - taps + 1 at most.
-        precision: Of the product, as Triton names it.
-
-    Returns:
-        (B, num_maps, cells), float32.
-    """
-    return training.mix(pooled, weight, scale, shift, num_maps, precision)
 
 
 def join(y: Tensor, bias: Tensor, maps: Tensor, size: int, extra: int) -> Tensor:

@@ -194,25 +194,26 @@ def _statistics(x: Tensor, norm: Norm, gamma: Tensor, beta: Tensor) -> Tensor:
 def _combine_gradients(
     part: Tensor, stats: Tensor, pixels: int, norm: Norm, weight_part: Tensor | None = None,
     into: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    """sums, dgamma, dbeta (in the tensors of into) and, of weight_part, dweight."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """sums, dgamma, dbeta (in the tensors of into) and dweight, None without weight_part."""
     total = float('inf') if norm.held else 1 if norm.group else pixels
     channels = stats.shape[1]
     sums = _new(part, 2, channels)
     dgamma, dbeta = into or (_new(part, channels), _new(part, channels))
     rows = 0 if weight_part is None else weight_part.shape[1]
-    dweight = _new(part, rows, channels) if rows else sums  # without rows neither is used
+    dweight = _new(part, rows, channels) if rows else None
     block_c = power(channels, most=4)
     launch(
         combine_gradients_kernel, (_cdiv(channels, block_c), 1 + rows),
-        part, stats, sums, dgamma, dbeta, weight_part if rows else part, dweight, len(part),
-        float(total),
+        # without rows no program uses the two, but the kernel is compiled for tensors
+        part, stats, sums, dgamma, dbeta, weight_part if rows else part, dweight if rows else sums,
+        len(part), float(total),
         C=channels, ROWS=rows, BLOCK_P=512 if len(part) > 64 else 64, BLOCK_C=block_c,
     )  # fmt: skip
     if norm.group:
         dist.all_reduce(sums, group=norm.group)
         sums /= stats[4]
-    return (sums, dgamma, dbeta, dweight) if rows else (sums, dgamma, dbeta)
+    return sums, dgamma, dbeta, dweight
 
 
 def _norm_backward(dout, out, x, stats, norm, wide, add, relu, into=None):
@@ -227,7 +228,7 @@ def _norm_backward(dout, out, x, stats, norm, wide, add, relu, into=None):
         norm_backward_sums_kernel, (len(part), blocks), dout, out, x, stats, part, pixels, chunk,
         **kinds, BLOCK_M=block_m, BLOCK_C=block_c,
     )  # fmt: skip
-    sums, dgamma, dbeta = _combine_gradients(part, stats, pixels, norm, into=into)
+    sums, dgamma, dbeta, _ = _combine_gradients(part, stats, pixels, norm, into=into)
     dx = torch.empty_like(x)
     dshortcut = torch.empty_like(x) if add else None
     block_c = power(channels, most=128)
@@ -315,7 +316,19 @@ def mix(
     pooled: Tensor, weight: Tensor, scale: Tensor | None, shift: Tensor, outputs: int,
     precision: str,
 ) -> Tensor:  # fmt: skip
-    """The 1-D convolution, (B, outputs, cells), as :func:`mix_kernel` says."""
+    """The 1-D convolution whose channels are the cells, and in inference a folded norm.
+
+    Args:
+        pooled: (B, R, cells), float32.
+        weight: (cells, cells, taps); with scale (cells, taps * cells), tap after tap.
+        scale: Factors of the maps, outputs or more. None: there are none.
+        shift: The bias, (cells,); with scale (outputs or more, cells).
+        outputs: Maps to make, R - taps + 1 at most.
+        precision: Of the product, as Triton names it.
+
+    Returns:
+        (B, outputs, cells), float32.
+    """
     batch, inputs, cells = pooled.shape
     maps = _new(pooled, batch, outputs, cells)
     columns = batch * outputs
@@ -458,7 +471,7 @@ class NormReduceMix(torch.autograd.Function):
             options = dict(R=reduced, **pooling.tiles)
             run(*arguments, None, part, None, *sides, **options, APPLY=False, PRECISION=precision)
             pixels = batch * height * width
-            sums, *gradients = _combine_gradients(part, reduced_stats, pixels, norm)
+            sums, *gradients, _ = _combine_gradients(part, reduced_stats, pixels, norm)
             run(*arguments, sums, None, dr0, *sides, **options, APPLY=True, PRECISION=precision)
             dmixing, dbias = torch.empty_like(mixing), _new(r0, cells)
             launch(
@@ -533,7 +546,7 @@ class Widen(torch.autograd.Function):
             d = d[0] if parts == 1 else d.sum(0)
             into = dgamma[channels:], dbeta[channels:]
             pixels = batch * height * width
-            sums, _, _ = _combine_gradients(part, map_stats, pixels, map_norm, into=into)
+            sums, *_ = _combine_gradients(part, map_stats, pixels, map_norm, into=into)
             dmaps = torch.empty_like(maps)
             rows, columns = pooling.rows, pooling.columns
             launch(

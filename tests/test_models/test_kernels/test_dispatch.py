@@ -148,7 +148,7 @@ def test_kernels_that_do_not_work_are_said_once(monkeypatch, fault):
     else:
         training = importlib.import_module('mmsb.models.kernels.training')
         monkeypatch.setattr(training, '_combine_gradients', lambda part, stats, *_, into: (
-            torch.zeros_like(stats[:2]), stats[0], stats[0]))  # fmt: skip
+            torch.zeros_like(stats[:2]), stats[0], stats[0], None))  # fmt: skip
     assert dispatch._kernels.__wrapped__(DEVICE) is None
     (line,) = said
     assert (
