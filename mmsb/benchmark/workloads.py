@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from mmsb.deployment.runtime import OnnxModel
-from mmsb.engine.config import check_data_paths, read_model_config
+from mmsb.engine.config import check_data_paths, name_files_in_errors, read_model_config
 from mmsb.studies.paper.networks import paper_networks
 from mmsb.studies.paper.printed import R50, SB_R50
 from mmsb.toolboxes import toolbox_of
@@ -113,6 +113,7 @@ def build_workload(name: str, data_batch: int | None = None) -> Workload:
     loader = None
     if data_batch:
         check_data_paths(cfg, ('train_dataloader',))
+        name_files_in_errors(cfg)
         cfg.train_dataloader.batch_size = data_batch
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)

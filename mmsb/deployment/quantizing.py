@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmsb.deployment.runtime import OnnxModel, load_onnx
-from mmsb.engine.config import check_data_paths, read_model_config
+from mmsb.engine.config import check_data_paths, name_files_in_errors, read_model_config
 from mmsb.engine.explaining import explained_data_errors, explained_errors
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
@@ -93,6 +93,7 @@ def calibration_images(
     if cfg.get('val_dataloader') is None:
         raise UserError(f'{config} has no val_dataloader to load images from: give another config')
     check_data_paths(cfg, ('val_dataloader',))
+    name_files_in_errors(cfg)
     cfg.model.backbone.init_cfg = None
     with explained_errors(cfg):
         preprocess = MODELS.build(cfg.model).data_preprocessor

@@ -1,6 +1,7 @@
 """Lower precision against the float32 file: differences, types, sizes."""
 
 import os
+import shutil
 
 import onnx
 import pytest
@@ -65,6 +66,14 @@ def test_bad_input(tiny, exported, data, tmp_path):
     refused('give 1 or more', config=config, num_images=0)
     here = settings('mmpretrain', data)
     refused('val_dataloader reads it', config=config, cfg_options=dict.fromkeys(here, 'no'))
+    copy = shutil.copytree(data['mmpretrain'], tmp_path / 'data')
+    image = min((copy / 'val').rglob('*.JPEG'))
+    image.write_bytes(b'')
+    refused(
+        f'{image} cannot be read',
+        config=config,
+        cfg_options=settings('mmpretrain', dict(mmpretrain=copy)),
+    )
     once = quantize(model, 'int8', tmp_path / 'int8.onnx', config, 2, here)
     half = quantize(exported('mmpretrain'), 'fp16', tmp_path / 'half.onnx')
     refused('is float16 already', model=half, to='fp16')
