@@ -183,7 +183,8 @@ class Target:
             self.model = MODELS.build(self.cfg.model)
 
     def make(self) -> None:
-        raise NotImplementedError
+        """Make the data; an empty folder where none is read."""
+        self.data.mkdir()
 
     def case(self, rng) -> tuple[str, list[str]]:
         """Run one case; return what was changed, and the lines that were said."""
@@ -514,9 +515,6 @@ class Checkpoints(Target):
     config = 'configs/mini/sb_resnet18_mini_in1k.py'
     variable = 'MMSB_IMAGENET_ROOT'
 
-    def make(self):
-        self.data.mkdir()
-
     def __init__(self, folder):
         super().__init__(folder)
         use_weights(self.cfg, '')
@@ -564,9 +562,6 @@ class Overrides(Target):
 
     config = 'configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py'
     variable = 'MMSB_COCO_ROOT'
-
-    def make(self):
-        self.data.mkdir()
 
     def __init__(self, folder):
         super().__init__(folder)
