@@ -196,8 +196,9 @@ def _plainly(model: nn.Module, state: dict[str, Tensor]) -> tuple[list[str], lis
 def _compare(model: nn.Module, state: dict[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
     """Return missing, different and unexpected keys, after modules have renamed old ones."""
     missing, different, unexpected = _plainly(model, state)
-    # Loading also grows plain weights: spatial bias is then missing all the same.
-    grows = any('spatial_bias.' in key for key in missing)
+    # Loading also grows plain weights: spatial bias and plugins are then missing all the same.
+    added = {part for block in model.modules() for part in getattr(block, 'added_parts', ())}
+    grows = any(f'.{part}.' in key for key in missing for part in added)
     if missing and unexpected and not different and not grows:
         found = model.load_state_dict(state, strict=False)
         missing = [key for key in found.missing_keys if not key.endswith('num_batches_tracked')]

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -12,6 +13,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmsb.models.finding import mmdet_names, resnet_prefixes, tensors_in
+from mmsb.models.identity import identity_start
 from mmsb.utils.errors import UserError
 from mmsb.utils.log_file import log_to_file
 from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
@@ -25,15 +27,18 @@ class GrowthReport:
 
     Attributes:
         loaded (list[str]): Keys loaded unchanged.
-        grown (list[str]): Keys padded to the width that spatial bias needs.
-        new (list[str]): Keys of spatial bias that was added to plain weights; they keep their
-            initial values.
+        grown (list[str]): Keys padded to the width that spatial bias needs, or multiplied for a
+            plugin that starts as a smaller multiple of its input.
+        new (list[str]): Keys of spatial bias and plugins that were added to the checkpoint's
+            network. Spatial bias keeps its initial values; a plugin starts as the identity.
         missing (list[str]): Other keys of the network that the checkpoint lacks, except batch
             norm's counters, which old checkpoints do not have.
         unexpected (list[str]): Keys of the checkpoint that the network lacks; they are ignored.
-        optional (list[str]): Those of ``missing`` that plain weights need not have: of plugins, and
-            of deformable convolutions' offsets.
+        optional (list[str]): Those of ``missing`` that plain weights need not have: of plugins
+            without an identity start, and of deformable convolutions' offsets.
         adapted (list[str]): Keys changed to another number of input channels.
+        unlike (list[str]): Names of the added plugins that have no identity start, so that the
+            features differ at first from those of the checkpoint's network.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -43,6 +48,7 @@ class GrowthReport:
     unexpected: list[str] = field(default_factory=list)
     optional: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)
+    unlike: list[str] = field(default_factory=list)
 
     @property
     def behind(self) -> list[str]:
@@ -64,7 +70,7 @@ class GrowthReport:
         parts = [f'{len(self.loaded)} loaded']
         for keys, what in (
             (self.grown, 'grown'),
-            (self.new, 'new in spatial bias'),
+            (self.new, 'new'),
             (self.missing, 'missing'),
             (others, 'unexpected'),
             (self.adapted, 'adapted to the input channels'),
@@ -89,15 +95,29 @@ class GrowthReport:
                 'current',
                 logging.WARNING,
             )
-        elif self.grown or self.missing or self.unexpected or self.adapted:
-            start = 'plain ResNet weights were grown' if self.grown else 'weights were loaded'
-            if self.grown and self.exact:
+        elif self.grown or self.new or self.missing or self.unexpected or self.adapted:
+            is_grown = self.grown or self.new
+            start = 'plain ResNet weights were grown' if is_grown else 'weights were loaded'
+            if is_grown and self.exact:
                 # Style, strides, dilations and pooling leave no trace in names and shapes.
-                start += ', the outputs are those of this config with spatial_bias=None'
+                start += ', the outputs are those of this config '
+                bias = [key for key in self.new if '.spatial_bias.' in key]
+                without = ['with spatial_bias=None'] if bias else []
+                if len(self.new) > len(bias):
+                    without.append('without its new plugins')
+                start += ' and '.join(without)
             level = logging.INFO if self.exact else logging.WARNING
             print_log(f'{name}: {start}. Tensors: {self}', 'current', level)
             lists = (f'{kind}: {", ".join(keys) or "none"}' for kind, keys in vars(self).items())
             log_to_file(f'{name}: every tensor\n' + '\n'.join(lists))
+        if self.unlike:
+            print_log(
+                f'{name}: {len(self.unlike)} added plugins change the features from the start, the '
+                f'first: {self.unlike[0]}; they keep their own initialization, since growing knows '
+                'no values of theirs, or no place, at which the network computes the same',
+                'current',
+                logging.WARNING,
+            )
         started = {*self.new, *self.missing}
         frozen = [
             key
@@ -108,7 +128,7 @@ class GrowthReport:
             print_log(
                 f'{name}: {len(frozen)} tensors that the checkpoint lacks are frozen at their '
                 f'initial values, the first: {frozen[0]}; to train them, set '
-                f'freeze_spatial_bias=False (spatial bias) or a lower frozen_stages (others)',
+                'freeze_added_layers=False (spatial bias, plugins) or a lower frozen_stages',
                 'current',
                 logging.WARNING,
             )
@@ -123,8 +143,9 @@ def grow_state_dict(
     convolution after it are wider than in the plain block. The norm's new channels keep
     the network's initial values and the convolution's new input columns are zero, so the
     grown network computes the same as the plain one. The tensors of spatial bias are added
-    with their initial values. Deep-stem keys named as in mmpretrain or timm are renamed as
-    in mmdet.
+    with their initial values. Those of plugins that the checkpoint lacks are added with the
+    values at which the plugin is the identity (:mod:`mmsb.models.identity`). Deep-stem keys
+    named as in mmpretrain or timm are renamed as in mmdet.
 
     The keys do not tell where a bottleneck has its stride (``style``), nor the strides,
     dilations and pooling. The config must set these to match the checkpoint.
@@ -151,18 +172,21 @@ def grow_state_dict(
     report = GrowthReport()
     _adapt_input(own, given, report)
     for name, block in backbone.named_modules():
-        if getattr(block, 'spatial_bias', None) is None:
-            continue
+        parts = getattr(block, 'added_parts', ())
         name += '.'
-        theirs = [key for key in given if key.startswith(name)]
-        if not theirs or any(key.startswith(f'{name}spatial_bias.') for key in theirs):
-            continue  # the checkpoint already has spatial bias here
-        if not block.grows:
-            raise UserError(
-                "plain weights do not keep their function with spatial_bias['fusion'] 'add' or "
-                "an SKNet's spatial_bias['norm'] 'all': train from scratch, or leave these out"
-            )
-        _grow_block(name, block, own, given, report)
+        theirs = [key for key in given if key.startswith(name)] if parts else []
+        # what the checkpoint already has here is loaded as it is
+        new = [part for part in parts if not any(k.startswith(f'{name}{part}.') for k in theirs)]
+        if not theirs or not new:
+            continue
+        if 'spatial_bias' in new:
+            if not block.grows:
+                raise UserError(
+                    "plain weights do not keep their function with spatial_bias['fusion'] 'add' or "
+                    "an SKNet's spatial_bias['norm'] 'all': train from scratch, or leave these out"
+                )
+            _grow_block(name, block, own, given, report)
+        _start_plugins(name, block, new, own, given, report)
 
     wrong = [
         f'{key} is {tuple(given[key].shape)}, needs {tuple(own[key].shape)}'
@@ -234,39 +258,76 @@ def _grow_block(name: str, block: nn.Module, own: dict, given: dict, report: Gro
             num_maps * (axis == dim) for axis in range(target.ndim)
         ]:
             continue
-        if target.is_meta:
-            raise UserError(
-                'plain weights cannot be grown into a network on the meta device, which has no '
-                'initial values: build it on a real one'
-            )
-        extra = target.narrow(dim, value.shape[dim], num_maps).to(value)
+        extra = _initial(target).narrow(dim, value.shape[dim], num_maps).to(value)
         given[key] = torch.cat([value, extra if dim == 0 else torch.zeros_like(extra)], dim)
         report.grown.append(key)
     # an SKNet's norm over the maps alone belongs to spatial bias too
     maps_only = f'{norm}weight' in own and own[f'{norm}weight'].shape == (num_maps,)
     for key in own:
         if key.startswith(f'{name}spatial_bias.') or (maps_only and key.startswith(norm)):
-            given[key] = own[key].clone()
+            given[key] = _initial(own[key]).clone()
             report.new.append(key)
 
 
-def starts_with_spatial_bias(init_cfg: dict | list | None) -> bool:
-    """Tell whether an ``init_cfg`` names a local checkpoint with spatial bias.
+def _start_plugins(
+    name: str, block: nn.Module, new: list[str], own: dict, given: dict, report: GrowthReport
+) -> None:
+    """Add new plugins to a block with the values at which it computes the same as without them."""
+    for position, plugins in block.plugin_names.items():
+        norm = block.norm_before(position)
+        scales = [f'{name}{norm}.{parameter}' for parameter in ('weight', 'bias')]
+        for plugin in plugins:
+            start = f'{name}{plugin}.'
+            keys = [key for key in own if key.startswith(start)]
+            if plugin not in new or not keys:
+                continue
+            identity = identity_start(getattr(block, plugin))
+            fits = identity is not None and all(start + key in own for key in identity.values)
+            if not fits or (identity.factor != 1 and not all(key in given for key in scales)):
+                report.unlike.append(start[:-1])
+                continue
+            for key in keys:
+                given[key] = _initial(own[key]).clone()
+            for key, value in identity.values.items():
+                given[start + key].fill_(value)
+            report.new += keys
+            if identity.factor != 1:
+                for key in scales:
+                    given[key] = given[key] / identity.factor
+                report.grown += [key for key in scales if key not in report.grown]
+
+
+def _initial(tensor: Tensor) -> Tensor:
+    """Return a tensor of the network with its initial value, or raise a UserError."""
+    if tensor.is_meta:
+        raise UserError(
+            'plain weights cannot be grown into a network on the meta device, which has no '
+            'initial values: build it on a real one'
+        )
+    return tensor
+
+
+def parts_in_checkpoint(init_cfg: dict | list | None, parts: Collection[str]) -> set[str]:
+    """Tell which added parts of a backbone the local checkpoint of an ``init_cfg`` has.
 
     Args:
         init_cfg: mmengine initialization config of a module. Remote checkpoints
             (``torchvision://resnet50``) are not inspected.
+        parts: Names of modules in the backbone's blocks, 'spatial_bias' or plugins.
 
     Returns:
-        True if it does. False also if the file is missing or unreadable; loading reports that.
+        Those that the file has in any block. Empty also if the file is missing or unreadable;
+        loading reports that.
     """
+    if not parts:
+        return set()
     for path in filter(os.path.isfile, pretrained_files(init_cfg)):
         try:
-            content = load_checkpoint_file(path, mmap=True)
-            return any('spatial_bias.' in key for key, _ in tensors_in(content))
+            keys = [key for key, _ in tensors_in(load_checkpoint_file(path, mmap=True))]
         except Exception:
-            return False
-    return False
+            return set()
+        return {part for part in parts if any(f'.{part}.' in key for key in keys)}
+    return set()
 
 
 def _check_same_architecture(own: dict[str, Tensor], given: dict[str, Tensor]) -> None:

@@ -175,12 +175,24 @@ class ResidualBlock(BaseModule):
         """Names of the norm (or None) and of the convolution that spatial bias widens."""
         return self.norm_names[self.spatial_bias_at - 1], f'conv{self.spatial_bias_at + 1}'
 
-    def spatial_bias_parts(self) -> Iterator[nn.Module]:
-        """Yield the modules that spatial bias adds and, if concatenated, those it widens."""
-        if self.spatial_bias_at:
-            names = self.widened_layers if self.fusion == 'concat' else ()
-            for name in ('spatial_bias', *filter(None, names)):
+    @property
+    def added_parts(self) -> list[str]:
+        """Names of what a plain block does not have: spatial bias and the plugins."""
+        plugins = itertools.chain(*self.plugin_names.values())
+        return [*(['spatial_bias'] if self.spatial_bias_at else []), *plugins]
+
+    def layers_of(self, part: str) -> Iterator[nn.Module]:
+        """Yield the modules of an added part and, if it is spatial bias, those that it widens."""
+        yield from getattr(self, part).modules()
+        if part == 'spatial_bias' and self.fusion == 'concat':
+            for name in filter(None, self.widened_layers):
                 yield from getattr(self, name).modules()
+
+    def norm_before(self, position: str) -> str | None:
+        """Name of the norm that scales all that plugins at a position see; None without one."""
+        if position == 'after_block':  # the shortcut is added after the last norm
+            return None
+        return self.norm_names[int(position.removeprefix('after_conv')) - 1]
 
     @property
     def grows(self) -> bool:
@@ -234,7 +246,7 @@ class ResidualBlock(BaseModule):
             if self.features_norm_held and norm.training:
                 raise UserError(
                     'torch.fx cannot trace frozen norms whose channels of spatial bias train: '
-                    'trace the network in eval mode, or set freeze_spatial_bias=True'
+                    'trace the network in eval mode, or set freeze_added_layers=True'
                 )
             return norm(torch.cat([y, maps], dim=1))
         return widened_norm(norm, y, maps, self.features_norm_held)

@@ -13,7 +13,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 from torch.fx import Proxy
 
-from mmsb.models.growing import grow_state_dict, starts_with_spatial_bias
+from mmsb.models.growing import grow_state_dict, parts_in_checkpoint
 from mmsb.models.kernels import dispatch
 from mmsb.models.pretrained import load_pretrained
 from mmsb.registry import register_model
@@ -89,13 +89,14 @@ class SBResNet(BaseModule):
             (ResNet-D). Defaults to False.
         frozen_stages (int): Number of stages to freeze (no gradient, norms in eval mode)
             together with the stem; 0 freezes only the stem, -1 nothing. Defaults to -1.
-        freeze_spatial_bias (bool, optional): Whether ``frozen_stages`` and ``norm_eval`` apply
-            to spatial bias too. If False, its layers keep training and updating statistics in
-            every stage. So do the maps' channels of the widened norm, whose other channels
-            keep their statistics. In frozen stages, all weights of that norm and of the
-            widened convolution are then trained. Defaults to None: True if ``init_cfg`` names
-            a local file with spatial bias, else False, because spatial bias added to plain
-            weights is new.
+        freeze_added_layers (bool, optional): Whether ``frozen_stages`` and ``norm_eval`` apply to
+            the layers that a plain ResNet does not have, spatial bias and plugins, too. If False,
+            these keep training and updating statistics in every stage. So do the maps' channels
+            of the norm that spatial bias widens, whose other channels keep their statistics. In
+            frozen stages, all weights of that norm and of the widened convolution are then
+            trained. Defaults to None, decided for spatial bias and for each plugin by name: True
+            if ``init_cfg`` names a local file that has it, else False, because what is added to
+            plain weights is new.
         conv_cfg (dict, optional): Config of the convolutions. Defaults to None, Conv2d.
         norm_cfg (dict): Config of the norm layers. Defaults to ``dict(type='BN')``.
         norm_eval (bool): Keep batch norms in eval mode, e.g. for small batches. Defaults to
@@ -107,7 +108,9 @@ class SBResNet(BaseModule):
             ``dict(cfg=dict(type=...), stages=(...), position='after_conv3')``. A plugin after
             spatial bias sees the widened features. Two options are added to mmdet's: the
             position 'after_block', after the block's last ReLU, and ``blocks=(1, 3)``, which
-            blocks of each stage get the plugin, from 0 (default: all). Defaults to None.
+            blocks of each stage get the plugin, from 0 (default: all). Added to plain weights,
+            the compared blocks and mmcv's start as the identity, see
+            :mod:`mmsb.models.identity`. Defaults to None.
         with_cp (bool): Use gradient checkpointing: less memory, slower. Defaults to False.
         zero_init_residual (bool): Start every block as the identity; the paper does not.
             Defaults to False.
@@ -124,6 +127,8 @@ class SBResNet(BaseModule):
         pretrained (str, optional): A checkpoint to load, which mmseg's models pass on to their
             backbone; short for ``init_cfg=dict(type='Pretrained', checkpoint=...)``. Defaults to
             None.
+        freeze_spatial_bias (bool, optional): The former name of ``freeze_added_layers``. Defaults
+            to None.
 
     Raises:
         UserError: An argument or a key of ``spatial_bias`` is invalid; a plugin names a
@@ -168,7 +173,7 @@ class SBResNet(BaseModule):
         deep_stem: bool = False,
         avg_down: bool = False,
         frozen_stages: int = -1,
-        freeze_spatial_bias: bool | None = None,
+        freeze_added_layers: bool | None = None,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         norm_eval: bool = False,
@@ -185,6 +190,7 @@ class SBResNet(BaseModule):
         contract_dilation: bool = False,
         multi_grid: Sequence[int] | None = None,
         pretrained: str | None = None,
+        freeze_spatial_bias: bool | None = None,
     ):
         if pretrained is not None:
             if init_cfg is not None:
@@ -232,11 +238,14 @@ class SBResNet(BaseModule):
         stage_bias = spatial_bias_of_stages(
             spatial_bias, self.spatial_bias_defaults, num_stages, norm_cfg, block.choices
         )
-        # Decided now, not on loading: the runner wraps the model in DDP before that, and DDP does
-        # not notice parameters that are frozen or unfrozen later.
-        if freeze_spatial_bias is None:
-            freeze_spatial_bias = any(stage_bias) and starts_with_spatial_bias(init_cfg)
-        self.freeze_spatial_bias = freeze_spatial_bias
+        if freeze_spatial_bias is not None:
+            if freeze_added_layers not in (None, freeze_spatial_bias):
+                raise UserError(
+                    f'freeze_added_layers={freeze_added_layers} and its former name '
+                    f'freeze_spatial_bias={freeze_spatial_bias} differ; give one'
+                )
+            freeze_added_layers = freeze_spatial_bias
+        self.freeze_added_layers = freeze_added_layers
         block_plugins = plugins_of_blocks(plugins, self.stage_blocks)
         drop_rates = torch.linspace(0, drop_path_rate, sum(stage_blocks), device='cpu').tolist()
 
@@ -274,6 +283,12 @@ class SBResNet(BaseModule):
             self.add_module(f'layer{i + 1}', Sequential(*blocks))
             self.res_layers.append(f'layer{i + 1}')
         self.feat_dim = width
+        # Decided now, not on loading: the runner wraps the model in DDP before that, and DDP does
+        # not notice parameters that are frozen or unfrozen later.
+        self.trained_parts: set[str] = set()
+        if freeze_added_layers is None:
+            parts = {part for block in self._blocks(self) for part in block.added_parts}
+            self.trained_parts = parts_in_checkpoint(init_cfg, parts)
         self._freeze_stages()
 
     def _make_stem(self, in_channels: int, channels: int) -> None:
@@ -363,12 +378,28 @@ class SBResNet(BaseModule):
                 outs.append(x)
         return tuple(outs)
 
+    @property
+    def freeze_spatial_bias(self) -> bool:
+        """Whether ``frozen_stages`` and ``norm_eval`` apply to spatial bias."""
+        return self._freezes('spatial_bias')
+
+    def _freezes(self, part: str) -> bool:
+        """Tell whether freezing applies to an added part, 'spatial_bias' or a plugin's name."""
+        if self.freeze_added_layers is None:
+            return part in self.trained_parts
+        return self.freeze_added_layers
+
+    @staticmethod
+    def _blocks(module: nn.Module) -> Iterator[ResidualBlock]:
+        return (part for part in module.modules() if isinstance(part, ResidualBlock))
+
     def _freezable(self, module: nn.Module) -> Iterator[nn.Module]:
-        """Yield the submodules that freezing applies to: all, or all except spatial bias."""
+        """Yield the submodules that freezing applies to: all, except added layers that learn."""
         learning = set()
-        if not self.freeze_spatial_bias:
-            blocks = (part for part in module.modules() if isinstance(part, ResidualBlock))
-            learning.update(*(block.spatial_bias_parts() for block in blocks))
+        for block in self._blocks(module):
+            for part in block.added_parts:
+                if not self._freezes(part):
+                    learning.update(block.layers_of(part))
         return (part for part in module.modules() if part not in learning)
 
     def _freeze_stages(self) -> None:
@@ -410,29 +441,45 @@ class SBResNet(BaseModule):
         # children's: it grows plain ResNet weights and refuses those of another architecture.
         report = grow_state_dict(self, state_dict, prefix)
         report.log(self)
-        self._log_what_learns(any('spatial_bias.' in key for key in report.loaded))
+        self._log_what_learns(report.loaded)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def _log_what_learns(self, is_trained: bool) -> None:
-        """Log in one line if spatial bias keeps training where other weights are frozen."""
-        has_maps = [
-            any(block.spatial_bias_at for block in getattr(self, name)) for name in self.res_layers
+    def _log_what_learns(self, loaded: list[str]) -> None:
+        """Log in one line if added layers keep training where other weights are frozen."""
+        learn = [
+            {
+                part
+                for block in self._blocks(getattr(self, name))
+                for part in block.added_parts
+                if not self._freezes(part)
+            }
+            for name in self.res_layers
         ]
+        parts = set().union(*learn)
+        trained = {part for part in parts if any(f'.{part}.' in key for key in loaded)}
         frozen = max(self.frozen_stages, 0)
-        where = [str(i + 1) for i in range(frozen) if has_maps[i]]
-        if self.freeze_spatial_bias or not (where or (is_trained and self.norm_eval)):
+        within = set().union(*learn[:frozen])
+        if not (within or (trained and self.norm_eval)):
             return
-        line = 'the loaded weights include spatial bias, which' if is_trained else 'spatial bias'
-        line += ' keeps training under frozen_stages and norm_eval'
-        if where:
-            line += (
-                f', in frozen stage {" and ".join(where)} too: this needs its features and '
-                'gradients, about 1.3 to 1.5 times the memory of the backbone and 0.7 to 0.8 of '
-                'its speed'
-            )
-        ways = ['freeze_spatial_bias=True'] if is_trained else []
-        if where:
-            stages = tuple(i >= frozen and maps for i, maps in enumerate(has_maps))
-            ways.append(f'spatial_bias=dict(stages={stages})')
+        names = ', '.join(sorted(within or trained))
+        line = f'added layers keep training under frozen_stages and norm_eval: {names}'
+        if trained:
+            line += ', although the loaded weights include them'
+        ways = ['freeze_added_layers=True'] if trained else []
+        if within:
+            where = ' and '.join(str(i + 1) for i in range(frozen) if learn[i])
+            line += f'; in frozen stage {where} too, which needs its features and gradients'
+            if 'spatial_bias' in within:
+                line += (
+                    ', with spatial bias about 1.3 to 1.5 times the memory of the backbone and '
+                    '0.7 to 0.8 of its speed'
+                )
+                stages = tuple(
+                    i >= frozen and any(block.spatial_bias_at for block in getattr(self, name))
+                    for i, name in enumerate(self.res_layers)
+                )
+                ways.append(f'spatial_bias=dict(stages={stages})')
+            if within - {'spatial_bias'}:
+                ways.append('stages of the plugins that are not frozen')
         line += f'. To avoid it, set {" or ".join(ways)}'
         print_log(f'{type(self).__name__}: {line}', 'current')

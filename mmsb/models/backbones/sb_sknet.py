@@ -65,6 +65,11 @@ class SKBottleneck(ResidualBlock):
     def grows(self):
         return super().grows and self.maps_norm != 'all'
 
+    def norm_before(self, position):
+        if position == 'after_conv2' and self.maps_norm != 'all':
+            return None  # the selective kernel's output has no norm
+        return super().norm_before(position)
+
     def _forward(self, x):
         y = self.relu(self.normalise(1, self.conv1(x)))
         u = self.plug('after_conv1', y)

@@ -6,6 +6,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmsb.models.identity import IdentityStart
 from mmsb.registry import register_model
 
 
@@ -32,6 +33,7 @@ class GatherExcite(BaseModule):
     """
 
     _abbr_ = 'gather_excite'
+    identity_start = IdentityStart({'norm.weight': 0.0, 'norm.bias': 0.0}, factor=0.5)
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmsb.models.identity import IdentityStart
 from mmsb.registry import register_model
 
 
@@ -34,6 +35,7 @@ class NonLocalBlock(BaseModule):
     """
 
     _abbr_ = 'non_local'
+    identity_start = IdentityStart({'norm.weight': 0.0, 'norm.bias': 0.0})
 
     def __init__(
         self,

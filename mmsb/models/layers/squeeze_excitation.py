@@ -4,6 +4,7 @@ import torch.nn as nn
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmsb.models.identity import IdentityStart
 from mmsb.registry import register_model
 
 
@@ -23,6 +24,7 @@ class SqueezeExcitation(BaseModule):
     """
 
     _abbr_ = 'se'
+    identity_start = IdentityStart({'fc2.weight': 0.0, 'fc2.bias': 0.0}, factor=0.5)
 
     def __init__(self, in_channels: int, ratio: int = 16, init_cfg: dict | list | None = None):
         super().__init__(init_cfg)

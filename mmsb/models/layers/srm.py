@@ -6,6 +6,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmsb.models.identity import IdentityStart
 from mmsb.registry import register_model
 
 
@@ -28,6 +29,7 @@ class StyleRecalibration(BaseModule):
     """
 
     _abbr_ = 'srm'
+    identity_start = IdentityStart({'weight': 0.0, 'norm.bias': 0.0}, factor=0.5)
 
     def __init__(
         self,
