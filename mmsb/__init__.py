@@ -14,9 +14,10 @@ try:
     ops.install()
     multimodal.leave_out()  # before anything imports mmpretrain
     from . import models  # registers the backbones, so that plain names resolve
+    from .models import add_spatial_bias
 except ImportError as error:
     # check_env explains this very error, and running it imports this package first.
     if 'mmsb.check_env' not in sys.orig_argv:
         raise ImportError(f'{error} (python -m mmsb.check_env says what to install)') from error
 else:
-    __all__ += ['models', 'ops']
+    __all__ += ['add_spatial_bias', 'models', 'ops']

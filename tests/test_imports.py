@@ -26,7 +26,7 @@ FLOORS = (
 MODELS_FLOORS = (
     ('kernels', 'finding', 'identity'),
     ('layers', 'growing'),
-    ('pretrained',),
+    ('adding', 'pretrained'),
     ('backbones',),
     ('fusion',),
     ('',),

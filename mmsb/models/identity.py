@@ -5,6 +5,8 @@ set to one: the sigmoid reaches it only where it has no gradient, and would stay
 starts at 0, as usual, which makes the gate exactly 1/2; growing then doubles the norm before it.
 Both are powers of two, so that no value is rounded, and every gradient flows.
 
+A branch that ends in a ReLU, as BAT's, has no such start: where it is zero, it learns nothing.
+
 These values are for growing only. A network that is trained from random weights has each block's
 own initialization.
 """

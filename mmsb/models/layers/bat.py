@@ -7,7 +7,6 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmsb.models.identity import IdentityStart
 from mmsb.registry import register_model
 
 from .checks import check_divides
@@ -44,9 +43,8 @@ class BATBlock(BaseModule):
     """
 
     _abbr_ = 'bat'
-    # The branch ends in a ReLU, which passes no gradient at 0. This is positive in float16 too, and
-    # less than the rounding of features of order one.
-    identity_start = IdentityStart({'expand.1.weight': 0.0, 'expand.1.bias': 1e-7})
+    # No identity_start: the branch ends in a ReLU, which passes no gradient at 0. Started just
+    # above 0, half of the channels soon output 0 for good.
 
     def __init__(
         self,
