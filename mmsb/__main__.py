@@ -33,6 +33,7 @@ COMMANDS = {
     'flops': ('tools/analysis_tools/get_flops.py', 'count parameters and operations'),
     'report': ('tools/analysis_tools/detection_report.py', 'compare detectors, with pictures'),
     'cam': ('tools/visualization/vis_cam.py', 'draw class activation maps'),
+    'completion': (None, 'complete commands in bash: eval "$(mmsb completion)"'),
 }
 LAUNCHED = dict(train=1, test=2)  # commands for several processes: their positional arguments
 DEMO = 'configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py'
@@ -59,6 +60,9 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f'no command is named {command!r}: give one of {", ".join(COMMANDS)}')
     if command == 'demo':
         demo(args)
+        return
+    if command == 'completion':
+        print(f"complete -o default -W '{' '.join(COMMANDS)}' mmsb")
         return
     if command == 'check':
         sys.exit(check_env.main())

@@ -34,6 +34,15 @@ def test_configs_of_the_package(tmp_path, monkeypatch):
     assert command._config(config) == config
 
 
+def test_completion(capsys):
+    """bash itself completes: commands first, then files."""
+    command.main(['completion'])
+    script = capsys.readouterr().out + 'compgen -W "$(complete -p mmsb | cut -d"\'" -f2)" -- pre'
+    done = subprocess.run(['bash', '-c', script], capture_output=True, text=True)
+    assert 'predict' in done.stdout.split()
+    assert 'train' not in done.stdout.split()
+
+
 def test_bad_input(tmp_path, capsys):
     main = command.main.__wrapped__
     assert_one_line(lambda: main(['trian']), "no command is named 'trian'")
