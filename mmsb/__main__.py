@@ -12,11 +12,8 @@ from mmsb import check_env
 from mmsb.engine import launch
 from mmsb.engine.cli import report_user_errors
 from mmsb.utils.errors import UserError
+from mmsb.utils.model_index import ROOT
 
-PACKAGE = Path(__file__).parent
-# an installed package carries tools and configs with it
-CLONED = (PACKAGE.parent / 'tools' / 'train_seeds.py').is_file()
-ROOT = PACKAGE.parent if CLONED else PACKAGE / '.mim'
 COMMANDS = {
     'demo': (None, 'make a miniature COCO, train SB Faster R-CNN on it and print its AP'),
     'check': (None, 'say what is installed, what is missing, and what to install'),

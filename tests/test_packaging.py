@@ -81,10 +81,14 @@ def test_wheel(wheel, tmp_path):
         env={'PYTHONPATH': str(site)}, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert '--auto-scale-lr' in done.stdout, done.stderr
-    hub = pytest.importorskip('mmpretrain.apis').ModelHub
+
+    class Hub(pytest.importorskip('mmpretrain.apis').ModelHub):
+        _models_dict = {}
+
     mim = site / 'mmsb/.mim'
-    hub.register_model_index(mim / 'model-index.yml', config_prefix=mim)
-    assert hub.get('faster_rcnn_sb_r50_fpn_1x_coco').config.auto_scale_lr.base_batch_size == 16
+    Hub.register_model_index(mim / 'model-index.yml', config_prefix=mim)
+    found = Hub.get('faster_rcnn_sb_r50_fpn_1x_coco').config
+    assert found.filename.startswith(str(mim)) and found.auto_scale_lr.base_batch_size == 16
 
 
 def test_metadata(wheel):
