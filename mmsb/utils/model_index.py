@@ -1,4 +1,4 @@
-"""The networks of ``model-index.yml``, by name: here, and in the toolboxes once they are imported."""
+"""The networks of ``model-index.yml``, by name: here, and in the toolboxes when imported."""
 
 import logging
 import sys

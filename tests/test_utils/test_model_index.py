@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from mmengine.config import Config
 
@@ -63,7 +64,7 @@ def test_inferencers(toolbox, name, other, monkeypatch):
     listed = inferencer.list_models(toolbox, name)
     assert listed == [name]
     # What an inferencer does with the config is the toolbox's; building the network takes time.
-    monkeypatch.setattr(inferencer, '_init_model', lambda *args: None)
+    monkeypatch.setattr(inferencer, '_init_model', lambda *args: torch.nn.Identity())
     for part in ('_init_pipeline', '_init_collate', '_init_visualizer'):
         monkeypatch.setattr(inferencer, part, lambda *args: None)
     assert Path(inferencer(name).cfg.filename) == ROOT / f'configs/{name}.py'
