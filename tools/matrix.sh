@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Run a short selection of the tests on combinations of stack, Python and PyTorch, each in an
+# environment of its own, which is removed afterwards: tools/matrix.sh [STACK:PYTHON:TORCH ...].
+# PYTHON is a version that is installed, such as 3.13. TORCH is a version, or "pinned". The table is
+# printed and written to $OUT (default work_dirs/matrix/matrix.md); a line per combination says what
+# failed, and $OUT's folder keeps the logs. The exit status is 1 if anything failed.
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+unset PYTHONDONTWRITEBYTECODE # every process would compile all of the packages again
+OUT="${OUT:-work_dirs/matrix/matrix.md}"
+FOLDER=$(dirname "$OUT")
+COMBINATIONS=("$@")
+[ $# -gt 0 ] || COMBINATIONS=(
+  onedl:3.10:pinned onedl:3.11:pinned onedl:3.11:2.14.0 onedl:3.11:2.15.0 onedl:3.13:2.15.0
+  openmmlab:3.11:pinned openmmlab:3.13:pinned
+)
+# The backbone, its kernels, mmcv's operators, checkpoints, the toolboxes' lists, and a training
+# with its test from the command line.
+TESTS=(
+  tests/test_models/test_sb_resnet.py tests/test_models/test_kernels/test_dispatch.py
+  tests/test_models/test_kernels/test_inference.py tests/test_ops/test_install.py tests/test_utils
+  tests/test_toolboxes tests/test_main.py
+)
+
+find_python() { # print the path of an installed interpreter
+  local path
+  for path in "python$1" "$(uv python find --no-python-downloads "$1" 2>/dev/null)"; do
+    if [ -n "$path" ] && "$path" -c '' 2>/dev/null; then command -v "$path" && return; fi
+  done
+  return 1
+}
+
+version() { "$VENV/bin/python" -c "import $1; print($1.__version__)" 2>/dev/null; }
+
+mkdir -p "$FOLDER"
+failed=0
+{
+  echo '| stack | Python | torch | torchvision | numpy | tests |'
+  echo '| --- | --- | --- | --- | --- | --- |'
+} > "$OUT"
+for combination in "${COMBINATIONS[@]}"; do
+  IFS=: read -r stack python torch <<< "$combination"
+  if ! interpreter=$(find_python "$python"); then
+    echo "| $stack | $python | $torch | | | not run: no Python $python here |" >> "$OUT"
+    continue
+  fi
+  export VENV
+  VENV="$(cd "$FOLDER" && pwd)/venv"
+  log="$FOLDER/${combination//:/-}.log"
+  echo "$combination ... ($log)" >&2
+  given="$torch"
+  [ "$torch" != pinned ] || given=''
+  if PYTHON="$interpreter" TORCH="$given" tools/setup_env.sh "$stack" > "$log" 2>&1; then
+    "$VENV/bin/python" -m pytest -q -p no:cacheprovider "${TESTS[@]}" >> "$log" 2>&1
+    status=$?
+    result=$(grep -E '^[0-9]+ (passed|failed|error).* in ' "$log" | tail -1)
+    result="${result:-no result: see the log}"
+  else
+    status=1
+    result="not installed: $(grep -m 1 -E 'cause: |error: ' "$log" | sed 's/^ *//')"
+  fi
+  [ $status -eq 0 ] || failed=1
+  echo "| $stack | $python | $(version torch) | $(version torchvision) | $(version numpy) |" \
+    "${result%% in *} |" >> "$OUT"
+  rm -rf "$VENV"
+done
+cat "$OUT"
+exit $failed
