@@ -7,7 +7,8 @@
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-unset PYTHONDONTWRITEBYTECODE # every process would compile all of the packages again
+export BYTECODE='' # compile what is imported, not all packages
+unset PYTHONDONTWRITEBYTECODE
 OUT="${OUT:-work_dirs/matrix/matrix.md}"
 FOLDER=$(dirname "$OUT")
 COMBINATIONS=("$@")

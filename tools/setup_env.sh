@@ -83,8 +83,8 @@ echo "Setting up $VENV ($STACK, $("$PYTHON" --version)): up to $GIB GiB, once ..
 rm -f "$STAMP"
 step "$UV" venv -q --clear --python "$PYTHON" "$VENV"
 # Compile bytecode now, as pip does: if PYTHONDONTWRITEBYTECODE is set (in many containers), every
-# process would otherwise compile 3,500 files again, which takes 4 s.
-step "$UV" pip install --compile-bytecode --python "$VENV/bin/python" \
+# process would otherwise compile 3,500 files again, which takes 4 s. BYTECODE='' leaves it out.
+step "$UV" pip install ${BYTECODE---compile-bytecode} --python "$VENV/bin/python" \
   -c "$LOCK" "${PINS[@]/#/--requirements=}"
 if [ "$STACK" != docs ]; then
   step "$UV" pip install -q --python "$VENV/bin/python" --no-deps -e .
