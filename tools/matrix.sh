@@ -16,12 +16,14 @@ COMBINATIONS=("$@")
   onedl:3.10:pinned onedl:3.11:pinned onedl:3.11:2.14.0 onedl:3.11:2.15.0 onedl:3.13:2.15.0
   openmmlab:3.11:pinned openmmlab:3.13:pinned
 )
-# The backbone, its kernels, mmcv's operators, checkpoints, the toolboxes' lists, and a training
-# with its test from the command line.
+# The backbone, its kernels, mmcv's operators, checkpoints, the names in the toolboxes, and a
+# training with its test from the command line.
+KERNELS=tests/test_models/test_kernels
 TESTS=(
-  tests/test_models/test_sb_resnet.py tests/test_models/test_kernels/test_dispatch.py
-  tests/test_models/test_kernels/test_inference.py tests/test_ops/test_install.py tests/test_utils
-  tests/test_toolboxes tests/test_main.py
+  tests/test_models/test_sb_resnet.py "$KERNELS/test_dispatch.py"
+  "$KERNELS/test_inference.py::test_kernels_equal_the_operators" tests/test_ops/test_install.py
+  tests/test_utils/test_safe_load.py tests/test_utils/test_on_import.py
+  tests/test_utils/test_model_index.py::test_get_model_and_list_models tests/test_main.py::test_demo
 )
 
 find_python() { # print the path of an installed interpreter
@@ -53,7 +55,7 @@ for combination in "${COMBINATIONS[@]}"; do
   given="$torch"
   [ "$torch" != pinned ] || given=''
   if PYTHON="$interpreter" TORCH="$given" tools/setup_env.sh "$stack" > "$log" 2>&1; then
-    "$VENV/bin/python" -m pytest -q -p no:cacheprovider "${TESTS[@]}" >> "$log" 2>&1
+    "$VENV/bin/python" -m pytest -q --durations=10 -p no:cacheprovider "${TESTS[@]}" >> "$log" 2>&1
     status=$?
     result=$(grep -E '^[0-9]+ (passed|failed|error).* in ' "$log" | tail -1)
     result="${result:-no result: see the log}"

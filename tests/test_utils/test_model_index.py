@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from mmengine.config import Config
 
 import mmsb  # noqa: F401
 from mmsb.utils.model_index import METAFILES, ROOT, introduce
+from tests import readme
 
 TASKS = {
     'mmpretrain': 'Image Classification',
@@ -44,8 +44,10 @@ def test_get_model_and_list_models():
     assert mmpretrain.list_models('sb_*') == names
     assert mmpretrain.list_models('faster_rcnn_sb*') == []  # cannot be built there
     introduce()  # again, now that all is imported: at once, and harmless
-    model = mmpretrain.get_model('SB_ResNet50_a3-100e_in1k', head=dict(num_classes=7))
-    assert type(model.backbone).__name__ == 'SBResNet' and model.head.num_classes == 7
+    found = {}
+    exec(readme.example('network by name'), found)
+    model = found['model']
+    assert type(model.backbone).__name__ == 'SBResNet' and model.head.num_classes == 10
     assert Path(model._config.filename) == ROOT / 'configs/sb_resnet50_a3-100e_in1k.py'
     with pytest.raises(ValueError, match='Failed to find model "sb_resnet5"'):
         mmpretrain.get_model('sb_resnet5')
@@ -58,18 +60,16 @@ def test_get_model_and_list_models():
         ('mmseg', 'fpn_sb_r50_40k_ade20k-512x512', 'faster_rcnn_sb_r50_fpn_1x_coco'),
     ],
 )
-def test_inferencers(toolbox, name, other, monkeypatch):
+def test_inferencers(toolbox, name, other):
     apis = pytest.importorskip(f'{toolbox}.apis')
-    inferencer = getattr(apis, {'mmdet': 'DetInferencer', 'mmseg': 'MMSegInferencer'}[toolbox])
-    listed = inferencer.list_models(toolbox, name)
-    assert listed == [name]
-    # What an inferencer does with the config is the toolbox's; building the network takes time.
-    monkeypatch.setattr(inferencer, '_init_model', lambda *args: torch.nn.Identity())
-    for part in ('_init_pipeline', '_init_collate', '_init_visualizer'):
-        monkeypatch.setattr(inferencer, part, lambda *args: None)
-    assert Path(inferencer(name).cfg.filename) == ROOT / f'configs/{name}.py'
+    kind = getattr(apis, {'mmdet': 'DetInferencer', 'mmseg': 'MMSegInferencer'}[toolbox])
+    assert kind.list_models(toolbox, name) == [name]
+    inferencer = kind.__new__(kind)  # without a network: only the way from a name to its config
+    inferencer.scope = toolbox
+    config, weights = inferencer._load_model_from_metafile(name.upper())
+    assert Path(config.filename) == ROOT / f'configs/{name}.py' and weights is None
     with pytest.raises(ValueError, match=f'Cannot find model: {other} in {toolbox}'):
-        inferencer(other)
+        inferencer._load_model_from_metafile(other)
 
 
 def test_without_the_configs_the_toolbox_still_imports(tmp_path, monkeypatch):
