@@ -123,7 +123,7 @@ def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):
 def test_one_version_in_all_files():
     citation = (ROOT / 'CITATION.cff').read_text()
     assert f'\nversion: {__version__}\n' in citation
-    assert f'Version: {__version__}\n' in (ROOT / 'configs/metafile.yml').read_text()
+    assert f'Version: {__version__}\n' in (ROOT / 'configs/metafile_mmpretrain.yml').read_text()
     newest = re.search(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
     assert newest[1] == __version__
 

@@ -1,7 +1,6 @@
 """The networks of ``model-index.yml``, by name: here, and in the toolboxes when imported."""
 
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +13,9 @@ PACKAGE = Path(__file__).parents[1]
 CLONED = (PACKAGE.parent / 'tools' / 'train_seeds.py').is_file()
 #: Folder of configs, tools and the model index: the repository, or inside the installed package.
 ROOT = PACKAGE.parent if CLONED else PACKAGE / '.mim'
-#: The file that lists a toolbox's networks. mmpretrain reads one file alone, which therefore
-#: holds the collection as well.
-METAFILES = {
-    'mmpretrain': 'configs/metafile.yml',
-    'mmdet': 'configs/metafile_detection.yml',
-    'mmseg': 'configs/metafile_segmentation.yml',
-}
+#: The file that lists a toolbox's networks. mmpretrain reads one file alone, so the collection is
+#: in its file.
+METAFILE = 'configs/metafile_{}.yml'
 
 
 def introduce() -> None:
@@ -35,7 +30,7 @@ def introduce() -> None:
 
 
 def _introduce_to_mmpretrain(module) -> None:
-    hub, path = module.ModelHub, ROOT / METAFILES['mmpretrain']
+    hub, path = module.ModelHub, ROOT / METAFILE.format(module.__name__.partition('.')[0])
     if not path.is_file():
         print_log(
             f'mmsb was installed without its configs (no {path}): its networks have no names here',
@@ -54,7 +49,7 @@ def _introduce_to_inferencers(module) -> None:
 
     def get_models_from_metafile(dir: str) -> Iterator[dict]:
         yield from theirs(dir)
-        path = ROOT / METAFILES.get(_toolbox_in(dir), '')
+        path = ROOT / METAFILE.format(_package_in(dir))
         for entry in load(str(path))['Models'] if path.is_file() else ():
             yield {'Weights': None, **entry, 'Config': str(ROOT / entry['Config'])}
 
@@ -62,11 +57,13 @@ def _introduce_to_inferencers(module) -> None:
     module.BaseInferencer._get_models_from_metafile = staticmethod(get_models_from_metafile)
 
 
-def _toolbox_in(folder: str) -> str:
-    """Return the imported toolbox whose index is in a folder, or ''."""
-    for name in METAFILES:
-        if name in sys.modules:
-            package = Path(sys.modules[name].__path__[0])
-            if Path(folder) in (package / '.mim', package.parent):
-                return name
+def _package_in(folder: str) -> str:
+    """Return the name of the package whose model index is in a folder."""
+    folder = Path(folder)
+    if folder.name == '.mim':
+        return folder.parent.name
+    for path in ROOT.glob(METAFILE.format('*')):  # a repository: which of them is there?
+        name = path.stem.partition('_')[2]
+        if (folder / name).is_dir():
+            return name
     return ''

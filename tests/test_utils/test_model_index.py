@@ -4,13 +4,14 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from mmengine.config import Config
 
 import mmsb  # noqa: F401
-from mmsb.utils.model_index import METAFILES, ROOT, introduce
+from mmsb.utils.model_index import METAFILE, ROOT, introduce
 from tests import readme
 
 TASKS = {
@@ -21,12 +22,12 @@ TASKS = {
 
 
 def entries(toolbox):
-    return yaml.safe_load((ROOT / METAFILES[toolbox]).read_text())['Models']
+    return yaml.safe_load((ROOT / METAFILE.format(toolbox)).read_text())['Models']
 
 
 def test_the_index_is_its_configs():
     listed = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
-    assert listed == list(METAFILES.values())
+    assert listed == [METAFILE.format(toolbox) for toolbox in TASKS]
     for toolbox, task in TASKS.items():
         for entry in entries(toolbox):
             path = ROOT / entry['Config']
@@ -83,7 +84,7 @@ def test_without_the_configs_the_toolbox_still_imports(tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'ROOT', tmp_path)
     printed = []
     monkeypatch.setattr(module, 'print_log', lambda text, *args: printed.append(text))
-    module._introduce_to_mmpretrain(type('', (), {'ModelHub': Hub}))
+    module._introduce_to_mmpretrain(SimpleNamespace(__name__='mmpretrain.apis.model', ModelHub=Hub))
     assert Hub._models_dict == {} and 'installed without its configs' in printed[0]
 
 
