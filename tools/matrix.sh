@@ -34,7 +34,7 @@ find_python() { # print the path of an installed interpreter
   return 1
 }
 
-version() { "$VENV/bin/python" -c "import $1; print($1.__version__)" 2>/dev/null; }
+version() { "$MMSB_VENV/bin/python" -c "import $1; print($1.__version__)" 2>/dev/null; }
 
 mkdir -p "$FOLDER"
 failed=0
@@ -48,14 +48,14 @@ for combination in "${COMBINATIONS[@]}"; do
     echo "| $stack | $python | $torch | | | not run: no Python $python here |" >> "$OUT"
     continue
   fi
-  export VENV
-  VENV="$(cd "$FOLDER" && pwd)/venv"
+  export MMSB_VENV
+  MMSB_VENV="$(cd "$FOLDER" && pwd)/venv"
   log="$FOLDER/${combination//:/-}.log"
   echo "$combination ... ($log)" >&2
   given="$torch"
   [ "$torch" != pinned ] || given=''
   if PYTHON="$interpreter" TORCH="$given" tools/setup_env.sh "$stack" > "$log" 2>&1; then
-    "$VENV/bin/python" -m pytest -q --durations=10 -p no:cacheprovider "${TESTS[@]}" >> "$log" 2>&1
+    "$MMSB_VENV/bin/python" -m pytest -q --durations=10 -p no:cacheprovider "${TESTS[@]}" >> "$log" 2>&1
     status=$?
     result=$(grep -E '^[0-9]+ (passed|failed|error).* in ' "$log" | tail -1)
     result="${result:-no result: see the log}"
@@ -66,7 +66,7 @@ for combination in "${COMBINATIONS[@]}"; do
   [ $status -eq 0 ] || failed=1
   echo "| $stack | $python | $(version torch) | $(version torchvision) | $(version numpy) |" \
     "${result%% in *} |" >> "$OUT"
-  rm -rf "$VENV"
+  rm -rf "$MMSB_VENV"
 done
 cat "$OUT"
 exit $failed

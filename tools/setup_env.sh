@@ -3,7 +3,7 @@
 # .venv-docs. The first two are the stacks; the third only builds the documentation. PYTHON sets the
 # interpreter (default: the first CPython 3.10-3.13 found). If nothing changed, a second call returns
 # at once. UV_TORCH_BACKEND=cpu, an option of uv, installs PyTorch's CPU builds, which are much
-# smaller. TORCH=2.15.0 installs another PyTorch than the pinned one; VENV sets the folder.
+# smaller. TORCH=2.15.0 installs another PyTorch than the pinned one. MMSB_VENV is the folder to make.
 set -u
 STACK="${1:-onedl}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -14,9 +14,9 @@ fail() {
 }
 
 case "$STACK" in
-  onedl) VENV="${VENV:-.venv}" ;;
-  openmmlab) VENV="${VENV:-.venv-openmmlab}" ;;
-  docs) VENV="${VENV:-.venv-docs}" ;;
+  onedl) VENV="${MMSB_VENV:-.venv}" ;;
+  openmmlab) VENV="${MMSB_VENV:-.venv-openmmlab}" ;;
+  docs) VENV="${MMSB_VENV:-.venv-docs}" ;;
   *) fail "STACK is '$STACK': give onedl, openmmlab or docs" ;;
 esac
 PINS=("requirements/$STACK.txt")
