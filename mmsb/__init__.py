@@ -8,11 +8,12 @@ __all__ = ['__version__']
 
 try:
     from . import ops
-    from .utils import multimodal
+    from .utils import model_index, multimodal
 
     # Before anything imports mmcv.ops: without compiled operators, it uses torchvision's.
     ops.install()
     multimodal.leave_out()  # before anything imports mmpretrain
+    model_index.introduce()
     from . import models  # registers the backbones, so that plain names resolve
 except ImportError as error:
     # check_env explains this very error, and running it imports this package first.

@@ -12,11 +12,8 @@ from mmsb import check_env
 from mmsb.engine import launch
 from mmsb.engine.cli import report_user_errors
 from mmsb.utils.errors import UserError
+from mmsb.utils.model_index import ROOT
 
-PACKAGE = Path(__file__).parent
-# an installed package carries tools and configs with it
-CLONED = (PACKAGE.parent / 'tools' / 'train_seeds.py').is_file()
-ROOT = PACKAGE.parent if CLONED else PACKAGE / '.mim'
 COMMANDS = {
     'demo': (None, 'make a miniature COCO, train SB Faster R-CNN on it and print its AP'),
     'check': (None, 'say what is installed, what is missing, and what to install'),
@@ -54,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         print('usage: mmsb COMMAND [ARGS]; mmsb COMMAND --help says more\n')
         for name, (_, what) in COMMANDS.items():
             print(f'  {name:12} {what}')
-        print('\nConfigs that are not found here are those of the package: configs/...')
+        print('\nConfigs that are not found here are those of the package, by path or file name.')
         return
     if command not in COMMANDS:
         raise UserError(f'no command is named {command!r}: give one of {", ".join(COMMANDS)}')
@@ -83,9 +80,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _config(arg: str) -> str:
-    """Return the package's own config if there is no such file here."""
-    inside = arg.startswith('configs/') and arg.endswith('.py') and not os.path.exists(arg)
-    return str(ROOT / arg) if inside and (ROOT / arg).is_file() else arg
+    """Return the package's own config, by path or by file name, if there is no such file here."""
+    if not arg.endswith('.py') or os.path.exists(arg):
+        return arg
+    if '/' not in arg:
+        found = list((ROOT / 'configs').rglob(arg))
+    else:
+        found = [ROOT / arg] if arg.startswith('configs/') and (ROOT / arg).is_file() else []
+    return str(found[0]) if len(found) == 1 else arg
 
 
 def demo(argv: list[str]) -> None:

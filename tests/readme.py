@@ -63,6 +63,7 @@ NAMES = {
 EXAMPLES = {
     'detector': r'_delete_=True,\n.*SBResNet',
     'features': r'features = SBResNet',
+    'network by name': r'list_models',
     'own detection data': r'faster_rcnn_sb_r50',
     'own segmentation data': r'fpn_sb_r50',
     'own classification data': r'sb_resnet50_step',

@@ -29,6 +29,9 @@ def test_configs_of_the_package(tmp_path, monkeypatch):
     config = 'configs/sb_resnet50_a3-100e_in1k.py'
     assert command._config(config) == str(ROOT / config)
     assert command._config('configs/none.py') == 'configs/none.py'
+    mini = 'faster_rcnn_sb_r18_fpn_mini_coco.py'
+    assert command._config(mini) == str(ROOT / 'configs/mini' / mini)
+    assert command._config('none.py') == 'none.py'
     (tmp_path / 'configs').mkdir()
     (tmp_path / config).write_text('')
     assert command._config(config) == config
