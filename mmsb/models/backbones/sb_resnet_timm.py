@@ -88,7 +88,8 @@ class SBResNetTimm(SBResNet):
         self.drop_rate = drop_rate
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
-        self.init_weights()
+        if not next(self.parameters()).is_meta:  # there, mmengine fails to take means
+            self.init_weights()
 
     def _dump_init_info(self) -> None:
         """Do nothing, where mmengine prints a line per tensor."""
