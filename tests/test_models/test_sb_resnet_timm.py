@@ -68,7 +68,7 @@ def test_an_old_timm_is_said(monkeypatch):
 @pytest.mark.parametrize(('name', 'plain'), PLAIN.items())
 def test_without_spatial_bias_it_is_timms_resnet(name, plain):
     with torch.device('meta'):
-        ours, theirs = create(name, spatial_bias=None), create(plain)
+        ours, theirs = create(name, spatial_bias=dict(num_channels=0)), create(plain)
         whole = create(name)
     shapes = [{k: v.shape for k, v in model.state_dict().items()} for model in (ours, theirs)]
     assert shapes[0] == shapes[1]
@@ -250,7 +250,6 @@ def test_torchscript(options, x):
         assert torch.equal(one, other)
     if options.get('feature_cls') != 'list':
         assert any(isinstance(part, ResidualBlock) for part in model.modules())
-    assert {id(p) for p in script.parameters()} or [*model.parameters()]
     if 'drop_path_rate' not in options:
         outputs = [copy.deepcopy(one).train()(x) for one in (model, script)]
         for one, other in zip(*outputs, strict=True):

@@ -42,6 +42,8 @@ class SBResNetTimm(SBResNet):
         drop_rate (float): Dropout before the classifier. Defaults to 0.
         **kwargs: Arguments of :class:`SBResNet`, such as ``depth``, ``spatial_bias``,
             ``frozen_stages`` and ``drop_path_rate``, except those that the arguments above set.
+            ``timm.create_model`` drops every argument that is None: for a plain ResNet, give
+            ``spatial_bias=dict(num_channels=0)``.
 
     Raises:
         UserError: ``output_stride`` or an argument of SBResNet is invalid.
