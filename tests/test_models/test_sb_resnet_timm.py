@@ -225,7 +225,7 @@ def test_gradient_checkpointing(x):
         twin = copy.deepcopy(model)
         model.set_grad_checkpointing()
         network = getattr(model, 'model', model)
-        network.layer2[0].conv2.register_forward_hook(lambda *args: calls.append(1))
+        network.layer2[0].conv2.register_forward_hook(lambda *args, calls=calls: calls.append(1))
         for one in (model, twin):
             out = one(x)
             (out[0] if isinstance(out, list) else out).square().mean().backward()

@@ -223,7 +223,7 @@ class SBResNetTimm(SBResNet):
             coarse: Group by stage instead of by block. Defaults to False.
         """
         return dict(
-            stem=r'^(stem|conv1|bn1|gn1|in1)\.',
+            stem=r'^(?:stem|conv1|bn1|gn1|in1)\.',
             blocks=r'^layer(\d+)' if coarse else r'^layer(\d+)\.(\d+)',
         )
 
