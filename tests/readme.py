@@ -67,6 +67,11 @@ EXAMPLES = {
     'own detection data': r'faster_rcnn_sb_r50',
     'own segmentation data': r'fpn_sb_r50',
     'own classification data': r'sb_resnet50_step',
+    'timm': r'create_model.*feature_info',
+    'timm weights': r'create_model.*pretrained_cfg_overlay',
+    'smp': r'smp\.Unet.*masks',
+    'smp weights': r'smp\.Unet.*load_state_dict',
+    'torchvision': r'BackboneWithFPN',
 }
 
 

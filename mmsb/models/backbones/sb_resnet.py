@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.logging import print_log
-from mmengine.model import BaseModule, PretrainedInit, Sequential
+from mmengine.model import BaseModule, PretrainedInit
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 from torch.fx import Proxy
@@ -19,7 +19,7 @@ from mmsb.models.pretrained import load_pretrained
 from mmsb.registry import register_model
 from mmsb.utils.errors import UserError
 
-from .residual_block import BasicBlock, Bottleneck, ResidualBlock
+from .residual_block import BasicBlock, Bottleneck, ResidualBlock, Stage
 from .settings import (
     SPATIAL_BIAS,
     check_choice,
@@ -271,7 +271,7 @@ class SBResNet(BaseModule):
                     )
                 )
                 width = channels * block.expansion
-            self.add_module(f'layer{i + 1}', Sequential(*blocks))
+            self.add_module(f'layer{i + 1}', Stage(*blocks))
             self.res_layers.append(f'layer{i + 1}')
         self.feat_dim = width
         self._freeze_stages()
@@ -347,13 +347,7 @@ class SBResNet(BaseModule):
             Features of the stages in ``out_indices``, each (B, C, H / s, W / s) with C =
             base_channels * 2^i * expansion and s = 4, 8, 16, 32 for stage i = 0 to 3.
         """
-        if self.deep_stem:
-            x = self.stem(x)
-        else:
-            x = self.conv1(x)
-            kernels = self.kernels and not isinstance(x, Proxy)  # torch.fx traces operators
-            normalised = dispatch.norm_relu(x, self.norm1, self.relu) if kernels else None
-            x = self.relu(self.norm1(x)) if normalised is None else normalised
+        x = self._forward_stem(x)
         if self.stem_pool:
             x = self.maxpool(x)
         outs = []
@@ -362,6 +356,15 @@ class SBResNet(BaseModule):
             if i in self.out_indices:
                 outs.append(x)
         return tuple(outs)
+
+    def _forward_stem(self, x: Tensor) -> Tensor:
+        """Compute the features before the stem's pooling layer."""
+        if self.deep_stem:
+            return self.stem(x)
+        x = self.conv1(x)
+        kernels = self.kernels and not isinstance(x, Proxy)  # torch.fx traces operators
+        normalised = dispatch.norm_relu(x, self.norm1, self.relu) if kernels else None
+        return self.relu(self.norm1(x)) if normalised is None else normalised
 
     def _freezable(self, module: nn.Module) -> Iterator[nn.Module]:
         """Yield the submodules that freezing applies to: all, or all except spatial bias."""
