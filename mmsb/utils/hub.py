@@ -10,17 +10,25 @@ PREFIX = 'hf://'  # of a model on the Hub, where a checkpoint's address is wante
 
 
 def check_hub_id(name: str) -> None:
-    """Raise an error unless a name can be a model's on the Hub, and the Hub's package is there.
+    """Raise an error unless a text can be the name of a model on the Hub.
 
     Raises:
-        UserError: It cannot be, or ``huggingface_hub`` is not installed.
+        UserError: It cannot be.
     """
     part = r'[A-Za-z0-9](?:[\w.-]*\w)?'
     if not re.fullmatch(f'{part}/{part}', name, re.ASCII) or '--' in name or '..' in name:
         raise UserError(f'{name} is no model on the Hugging Face Hub: give OWNER/NAME')
+
+
+def check_hub_package() -> None:
+    """Raise an error unless the Hub's package is installed.
+
+    Raises:
+        UserError: It is not.
+    """
     if importlib.util.find_spec('huggingface_hub') is None:
         raise UserError(
-            f'{name}: the Hugging Face Hub needs a package that is not installed: '
+            'the Hugging Face Hub needs a package that is not installed: '
             'pip install huggingface_hub'
         )
 
@@ -40,6 +48,7 @@ def download(name: str, file: str, revision: str | None = None) -> str:
         UserError: The package is not installed, there is no such model or file, or no network.
     """
     check_hub_id(name)
+    check_hub_package()
     from huggingface_hub import hf_hub_download
 
     try:
@@ -65,6 +74,7 @@ def upload(folder: str | os.PathLike, name: str) -> str:
         UserError: The package is not installed, nobody is logged in, or there is no network.
     """
     check_hub_id(name)
+    check_hub_package()
     from huggingface_hub import HfApi
 
     try:

@@ -21,6 +21,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmsb.utils.errors import UserError
+from mmsb.utils.hub import PREFIX, download
 from mmsb.utils.safetensors import is_safetensors, read_metadata, read_safetensors
 
 META = 'mmsb_meta'  # the name of a published checkpoint's ``meta``, as JSON, in safetensors files
@@ -184,6 +185,15 @@ def load_checkpoint_source(checkpoint: str):
         return load_checkpoint_file(os.path.expanduser(checkpoint))
     with safe_loading():
         return CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'current')
+
+
+@CheckpointLoader.register_scheme(prefixes=PREFIX)
+def _load_from_hub(filename: str, map_location=None):
+    """Load ``hf://OWNER/NAME``, the backbone of a model on the Hub, or ``hf://OWNER/NAME/FILE``."""
+    owner, name, file = f'{filename.removeprefix(PREFIX)}//'.split('/', 2)
+    path = download(f'{owner}/{name}', file.strip('/') or 'model.safetensors')
+    with safe_loading():
+        return torch.load(path, map_location)
 
 
 def checkpoint_keys(path: str) -> list[str]:
