@@ -4,13 +4,13 @@ import importlib
 import inspect
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.hooks import Hook
-from mmengine.registry import VISBACKENDS
 from mmengine.runner import Runner
+from mmengine.visualization.vis_backend import WandbVisBackend, force_init_env
 
+from mmsb.registry import VISBACKENDS
 from mmsb.utils.errors import UserError, reason_of
 from mmsb.utils.names import listed, nearest
 
@@ -34,7 +34,7 @@ class Tracker:
 
 TRACKERS = dict(
     tensorboard=Tracker('TensorboardVisBackend', 'torch.utils.tensorboard', 'tensorboard'),
-    wandb=Tracker('WandbVisBackend', 'wandb', 'wandb'),
+    wandb=Tracker('mmsb.WandbBackend', 'wandb', 'wandb'),
     mlflow=Tracker('MLflowVisBackend', 'mlflow', 'mlflow'),
     clearml=Tracker('ClearMLVisBackend', 'clearml', 'clearml'),
 )
@@ -84,21 +84,27 @@ def add_trackers(cfg: Config, trackers: dict[str, dict]) -> None:
     """
     if not trackers:
         return
-    visualizer = cfg.setdefault('visualizer', dict(type='Visualizer')) or {}
+    visualizer = cfg.get('visualizer') or ConfigDict(type='Visualizer')
     backends = visualizer.get('vis_backends') or []
     backends = [backends] if isinstance(backends, dict) else list(backends)
-    if not any(backend['type'].endswith(LOCAL) for backend in backends):
+    if not any(_kind(backend) == LOCAL for backend in backends):
         backends.insert(0, ConfigDict(type=LOCAL))
     for name, options in trackers.items():
         tracker = TRACKERS[name]
         _check_installed(name, tracker)
-        backend = next((b for b in backends if b['type'].endswith(tracker.backend)), None)
+        kind = tracker.backend.removeprefix('mmsb.')
+        backend = next((b for b in backends if _kind(b) == kind), None)
         if backend is None:
             backend = ConfigDict(type=tracker.backend, **_DEFAULTS.get(name, dict)())
             backends.append(backend)
         _set_options(name, backend, options)
     visualizer['vis_backends'] = backends
     cfg.visualizer = visualizer
+
+
+def _kind(backend: dict) -> str:
+    """Return the type of a backend without its scope, also if it is a class."""
+    return getattr(backend['type'], '__name__', str(backend['type'])).rpartition('.')[2]
 
 
 def _check_installed(name: str, tracker: Tracker) -> None:
@@ -140,6 +146,20 @@ _DEFAULTS = dict(
     # mmengine does not pass on the step, and a resumed run would start at 0 again
     wandb=lambda: dict(define_metric_cfg=[dict(name='*', step_metric='iter')]),
 )
+
+
+@VISBACKENDS.register_module()
+class WandbBackend(WandbVisBackend):
+    """mmengine's backend, but it does not upload the code of the current folder.
+
+    That would be every Python file under it, a virtual environment in a clone included. A resumed
+    run may change the config.
+    """
+
+    @force_init_env
+    def add_config(self, config: Config, **kwargs) -> None:
+        """Record the config."""
+        self._wandb.config.update(config.to_dict(), allow_val_change=True)
 
 
 class TrackTestHook(Hook):
