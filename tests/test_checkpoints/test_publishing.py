@@ -85,7 +85,7 @@ def test_safetensors_are_the_same_checkpoint(trained, run_here, tmp_path):
     wanted = torch.load(publish_checkpoint(trained, tmp_path / 'c.pth'), weights_only=True)
     found = load_checkpoint_file(a)
     assert found['meta'] == json.loads(json.dumps(wanted['meta']))  # tuples are lists
-    assert list(found['meta']['dataset_meta']['classes'])[0] == 'person'
+    assert found['meta']['dataset_meta']['classes'][0] == 'person'
     package = pytest.importorskip('safetensors.torch')
     for state in (found['state_dict'], package.load_file(a)):
         assert state.keys() == wanted['state_dict'].keys()
