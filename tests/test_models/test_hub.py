@@ -154,7 +154,7 @@ class Hub(http.server.SimpleHTTPRequestHandler):
         return super().translate_path(f'/{path.rpartition("/")[2] if known else "none"}')
 
     def end_headers(self):
-        self.send_header('ETag', '"etag"')
+        self.send_header('ETag', f'"{self.path.rpartition("/")[2]}"')
         self.send_header('X-Repo-Commit', '0' * 40)
         super().end_headers()
 
