@@ -5,6 +5,7 @@ from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import VISBACKENDS as ROOT_VISBACKENDS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='mmsb', locations=['mmsb.models'])
@@ -27,6 +28,9 @@ METRICS = Registry(
 )
 TRANSFORMS = Registry(
     'transform', parent=ROOT_TRANSFORMS, scope='mmsb', locations=['mmsb.datasets.transforms']
+)
+VISBACKENDS = Registry(
+    'vis_backend', parent=ROOT_VISBACKENDS, scope='mmsb', locations=['mmsb.engine.tracking']
 )
 
 

@@ -38,6 +38,21 @@ def assert_one_line(make, message: str) -> None:
     assert '\n' not in str(error.value)
 
 
+def tracked(work_dir: Path) -> dict[str, dict[int, float]]:
+    """Values by name and step in a work directory's TensorBoard files, read by TensorBoard."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util import tensor_util
+
+    found = {}
+    for path in sorted(work_dir.glob('*/vis_data/events.out.tfevents.*')):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == 'scalars':
+                    number = float(tensor_util.make_ndarray(value.tensor))
+                    found.setdefault(value.tag, {})[event.step] = number
+    return found
+
+
 def pytest_configure():
     # The suite runs one process a core; torch's threads would only fight for them.
     os.environ.setdefault('OMP_NUM_THREADS', '1')

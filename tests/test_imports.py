@@ -24,7 +24,7 @@ FLOORS = (
     ('check_env', '__main__', ''),  # '': mmsb/__init__.py
 )
 MODELS_FLOORS = (
-    ('kernels', 'finding'),
+    ('kernels', 'finding', 'hub'),
     ('layers', 'growing'),
     ('pretrained',),
     ('backbones',),

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 
 from mmsb.engine.checkpointing import LAST, latest_checkpoint
 from mmsb.engine.overrides import apply_overrides
+from mmsb.engine.tracking import add_trackers
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError, reason_of
 
@@ -96,7 +97,7 @@ def load_config(args: Namespace) -> Config:
     """Read the config and apply the flags that training and testing share.
 
     Args:
-        args: ``config``, ``cfg_options``, ``work_dir``, ``launcher``.
+        args: ``config``, ``cfg_options``, ``work_dir``, ``launcher``, ``track``.
 
     Returns:
         The config, with ``work_dir`` and ``launcher`` set.
@@ -105,6 +106,7 @@ def load_config(args: Namespace) -> Config:
         UserError: The config does not exist, or its toolbox is missing or broken.
     """
     cfg = read_config(args.config, args.cfg_options)
+    add_trackers(cfg, args.track)
     cfg.launcher = args.launcher
     cfg.work_dir = (
         args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(args.config).stem)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from mmsb.models.growing import grow_state_dict, starts_with_spatial_bias
+from mmsb.models.hub import HubMixin
 from mmsb.models.kernels import dispatch
 from mmsb.models.pretrained import load_pretrained
 from mmsb.registry import register_model
@@ -31,7 +32,7 @@ from .settings import (
 
 
 @register_model
-class SBResNet(BaseModule):
+class SBResNet(HubMixin, BaseModule):
     """ResNet with spatial bias, for classification, detection and segmentation.
 
     The defaults are the paper's SB-ResNet-50: 25,986,620 parameters with a 1000-class
