@@ -168,18 +168,18 @@ def _tar_files(file: io.BufferedReader, path: Path, start: int, size: int) -> It
 
 
 def gunzip(path: str | os.PathLike, out: str | os.PathLike) -> Path:
-    """Decompress a file, unless ``out`` exists.
+    """Decompress a file.
 
     Raises:
         UserError: The file is missing, cut short or damaged, or the disk is full.
     """
     out = Path(out)
-    if out.exists():
-        return out
     with replacing(out) as part:
         try:
             with gzip.open(path) as file, open(part, 'wb') as target:
                 shutil.copyfileobj(file, target, BLOCK)
+                if not target.tell():
+                    raise EOFError
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(f'{path} is cut short, damaged or not compressed: {AGAIN}') from error
     return out

@@ -73,6 +73,8 @@ def prepare_data(
             too little space.
     """
     recipe, dest = _recipe(name), Path(dest)
+    if dest.exists() and not dest.is_dir():
+        raise UserError(f'{dest} is a file: give a folder')
     listing = _read_listing(dest / LISTING)
     _refuse_other_content(recipe, dest, listing)
     if listing and not (dest / WORK).exists() and _is_whole(listing, recipe, dest):
@@ -179,8 +181,6 @@ def _files(recipe: Recipe, dest: Path) -> list[str]:
 
 
 def _refuse_other_content(recipe: Recipe, dest: Path, listing: dict[str, str]) -> None:
-    if dest.exists() and not dest.is_dir():
-        raise UserError(f'{dest} is a file: give a folder')
     if not dest.exists() or not any(dest.iterdir()):
         return
     journal = _read_listing(dest / WORK / JOURNAL)
