@@ -18,13 +18,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from mmengine import Config
+from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from mmsb.datasets.preparing import archives as unpacking
 from mmsb.datasets.preparing import preparing
 from mmsb.datasets.preparing.preparing import check_data
 from mmsb.datasets.preparing.recipes import COCO, IMAGENET, RECIPES, read_devkit
-from tests.conftest import assert_one_line
+from tests.conftest import ROOT, assert_one_line
 from tests.test_datasets.archives import ARCHIVE, tar_files
 
 NAMES = tuple(ARCHIVE)
@@ -560,3 +562,58 @@ def test_download_continues(archived, prepared, tmp_path):
     # file:// is a folder; the site's own folders are known
     prepare('coco', site.as_uri(), tmp_path / 'other')
     assert contents(tmp_path / 'other') == contents(prepared / 'coco')
+
+
+# -------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize(
+    ('toolbox', 'variable', 'name', 'config'),
+    [
+        ('mmdet', 'MMSB_COCO_ROOT', 'coco', 'faster_rcnn_sb_r50_fpn_1x_coco.py'),
+        ('mmseg', 'MMSB_ADE20K_ROOT', 'ade20k', 'fpn_sb_r50_40k_ade20k-512x512.py'),
+        ('mmpretrain', 'MMSB_IMAGENET_ROOT', 'imagenet', 'sb_resnet50_a3-100e_in1k.py'),
+    ],
+)
+def test_the_configs_read_the_result(prepared, monkeypatch, toolbox, variable, name, config):
+    pytest.importorskip(toolbox)
+    monkeypatch.setenv(variable, str(prepared / name))
+    cfg = Config.fromfile(ROOT / 'configs' / config)
+    init_default_scope(cfg.default_scope)
+    lengths = dict(coco=(6, 3), ade20k=(4, 2), imagenet=(72, 36))[name]
+    for split, length in zip(('train', 'val'), lengths, strict=True):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        if name == 'imagenet':  # the miniature's classes are not a thousand
+            classes = sorted(path.name for path in (prepared / name / split).iterdir())
+            dataset.metainfo = dict(classes=tuple(classes))
+        built = DATASETS.build(dataset)
+        assert len(built) == length
+        for i in range(length):
+            sample = built[i]
+            assert sample['inputs'].ndim == 3
+            if name == 'imagenet' and split == 'val':
+                path = Path(sample['data_samples'].img_path)
+                assert classes[sample['data_samples'].gt_label.item()] == path.parent.name
+
+
+def test_a_network_trains_on_the_result(prepared, run_here, tmp_path, monkeypatch):
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.datasets import CIFAR100
+
+    root = prepared / 'cifar100'
+    folder = root / 'cifar-100-python'
+    digest = {p.name: hashlib.md5(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+    monkeypatch.setattr(CIFAR100, 'train_list', [['train', digest['train']]])
+    monkeypatch.setattr(CIFAR100, 'test_list', [['test', digest['test']]])
+    monkeypatch.setattr(CIFAR100, 'meta', CIFAR100.meta | dict(md5=digest['meta']))
+    config = 'configs/cifar100/sb_resnet38-s1_300e_cifar100.py'
+    options = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0']
+    options += [
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        'train_dataloader.batch_size=16',
+    ]
+    words = ['tools/train.py', config, '--work-dir', tmp_path, '--cfg-options', *options]
+    done = run_here('python', *words, MMSB_CIFAR100_ROOT=root)
+    assert 'accuracy/top1' in done.stdout + done.stderr
+    assert (tmp_path / 'epoch_1.pth').is_file()
