@@ -36,7 +36,7 @@ def tar_files(path, files, mode='w'):
                 archive.addfile(info, io.BytesIO(content))
 
 
-def archive_coco(out, scratch, train=6, val=3):
+def archive_coco(out, scratch, train=4, val=3):
     root = make_mini_coco(scratch / 'coco', train, val, size=(64, 96))
     for split in ('train2017', 'val2017'):
         zip_folders(out / f'{split}.zip', root, [split])
@@ -53,7 +53,7 @@ def archive_ade20k(out, scratch, train=4, val=2):
     return root
 
 
-def archive_cifar100(out, scratch, train=2, val=1):
+def archive_cifar100(out, scratch, train=1, val=1):
     root = make_mini_cifar100(scratch / 'cifar', train, val)
     folder = root / 'cifar-100-python'
     files = {f'cifar-100-python/{name}': folder / name for name in ('meta', 'test', 'train')}
@@ -61,7 +61,7 @@ def archive_cifar100(out, scratch, train=2, val=1):
     return root
 
 
-def archive_imagenet(out, scratch, train=2, val=1):
+def archive_imagenet(out, scratch, train=1, val=1):
     """As the real ones: numbers that are no alphabetical order, groups after the classes.
 
     The validation images are in one tar archive, in an order of their own.

@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from mmsb.datasets.huggingface import HuggingFaceImages, compare_class_names, open_split
 from mmsb.datasets.miniatures.imagenet import make_mini_imagenet
+from tests import readme
 from tests.conftest import ROOT, assert_one_line
 
 datasets = pytest.importorskip('datasets')
@@ -66,8 +67,10 @@ def build(parquet, tmp_path):
     return lambda **options: HuggingFaceImages(**(default | dict(pipeline=PIPELINE) | options))
 
 
-@pytest.mark.parametrize('kind', ['parquet', 'saved dict', 'saved'])
-@pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.parametrize(
+    ('kind', 'split'),
+    [('parquet', 'train'), ('parquet', 'val'), ('saved dict', 'val'), ('saved', 'train')],
+)
 def test_samples_are_those_of_folders(mini, build, tmp_path, kind, split):
     pytest.importorskip('mmpretrain')
     options = dict(split=NAMES[split])
@@ -95,22 +98,19 @@ def test_samples_are_those_of_folders(mini, build, tmp_path, kind, split):
 def test_it_trains_and_is_checked_against_the_head(mini, parquet, run_here, tmp_path):
     pytest.importorskip('mmpretrain')
     config = tmp_path / 'mine.py'
-    base = ROOT / 'configs/mini/resnet18_mini_in1k.py'
-    config.write_text(
-        f"""_base_ = {str(base)!r}
-data = dict(
-    _delete_=True, type='mmsb.HuggingFaceImages', data_root={str(parquet)!r},
-    cache_dir={str(tmp_path / 'cache')!r})
-image = dict(type='mmsb.LoadImageFromFile')
-train_dataloader = dict(num_workers=0, dataset=dict(
-    **data, split='train', pipeline=[image, *_base_.train_pipeline[1:]]))
-val_dataloader = dict(num_workers=0, dataset=dict(
-    **data, split='validation', pipeline=[image, *_base_.test_pipeline[1:]]))
+    text = readme.example('Hugging Face data').replace("'./configs", f"'{ROOT}/configs")
+    cache = f'dataset=dict(cache_dir={str(tmp_path / "cache")!r})'
+    config.write_text(f"""{text}
+model['backbone'].update(depth=18, base_channels=8, stem_channels=8)
+model['head'] = dict(in_channels=64, num_classes=36)
+model['data_preprocessor'] = dict(num_classes=36)
+train_dataloader = dict(batch_size=18, num_workers=0, {cache})
+val_dataloader = dict(batch_size=18, num_workers=0, {cache})
 test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=1, val_interval=1)
-"""
-    )
-    train = partial(run_here, 'python', 'tools/train.py', config, '--work-dir')
+train_cfg = dict(max_epochs=1)
+""")
+    run = partial(run_here, MMSB_IMAGENET_HF_ROOT=parquet)
+    train = partial(run, 'python', 'tools/train.py', config, '--work-dir')
     done = train(tmp_path / 'work')
     assert 'accuracy/top1' in done.stdout + done.stderr
     options = ['--cfg-options', 'model.head.num_classes=35']
@@ -123,8 +123,7 @@ train_cfg = dict(max_epochs=1, val_interval=1)
     for old in (tmp_path / 'other/data').glob('validation*'):
         old.unlink()
     rows_of(mini, 'val', names).to_parquet(tmp_path / 'other/data/validation.parquet')
-    config.write_text(config.read_text().replace(str(parquet), str(tmp_path / 'other')))
-    done = train(tmp_path / 'work3', check=False)
+    done = train(tmp_path / 'work3', check=False, MMSB_IMAGENET_HF_ROOT=tmp_path / 'other')
     assert done.returncode == 2 and 'must have the same classes, in one order' in done.stderr
 
 

@@ -22,10 +22,12 @@ from mmengine import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
+from mmsb import __main__ as mmsb_command
 from mmsb.datasets.preparing import archives as unpacking
 from mmsb.datasets.preparing import preparing
 from mmsb.datasets.preparing.preparing import check_data
 from mmsb.datasets.preparing.recipes import COCO, IMAGENET, RECIPES, read_devkit
+from tests import readme
 from tests.conftest import ROOT, assert_one_line
 from tests.test_datasets.archives import ARCHIVE, tar_files
 
@@ -119,14 +121,14 @@ def test_a_second_call_does_nothing(sources, prepared):
 
 def test_other_counts_than_the_published_are_refused(sources, tmp_path, monkeypatch):
     source = sources['coco'][0]
-    message = 'train2017 holds 6 files, COCO 2017 has 118,287; --subset accepts'
+    message = 'train2017 holds 4 files, COCO 2017 has 118,287; --subset accepts'
     make = partial(prepare, 'coco', source, tmp_path / 'coco', subset=False)
     assert_one_line(make, message)
     assert not (tmp_path / 'coco/SHA256SUMS').exists()
-    monkeypatch.setitem(COCO.counts, 'train2017', 6)
+    monkeypatch.setitem(COCO.counts, 'train2017', 4)
     monkeypatch.setitem(COCO.counts, 'val2017', 3)
     (line,) = make()
-    assert line.endswith('COCO 2017, 11 files, verified; SHA256SUMS lists them')
+    assert line.endswith('COCO 2017, 9 files, verified; SHA256SUMS lists them')
 
 
 def test_published_figures():
@@ -156,7 +158,7 @@ def test_md5(sources, tmp_path, monkeypatch):
     (tmp_path / '.preparing').mkdir()
     with open(tmp_path / '.preparing/written', 'a+') as journal:
         done = unpack(parts, journal=journal, subset=False)
-        assert len(done.digests) == 108
+        assert len(done.digests) == 72
         parts[1].md5 = '0' * 32
         message = f'img_train.tar has the MD5 {digests["ILSVRC2012_img_train.tar"]}, the published'
         assert_one_line(lambda: unpack(parts, journal=journal, subset=False), message)
@@ -211,7 +213,7 @@ def test_killed_at_each_rename(sources, prepared, tmp_path, name):
 
 def test_killed_with_all_its_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, 'CHUNK_FILES', 20)
-    source, root, count = tmp_path / 'archives', tmp_path / 'coco', 1000
+    source, root, count = tmp_path / 'archives', tmp_path / 'coco', 400
     source.mkdir()
     image = io.BytesIO()
     Image.new('RGB', (64, 48)).save(image, 'jpeg')
@@ -232,7 +234,7 @@ def test_killed_with_all_its_processes(tmp_path, monkeypatch):
     running = get_context('fork').Process(target=prepare, args=('coco', source, root))
     running.start()
     journal = root / '.preparing/written'
-    while running.is_alive() and not (journal.exists() and journal.stat().st_size > 10_000):
+    while running.is_alive() and not (journal.exists() and journal.stat().st_size > 5_000):
         time.sleep(0.001)
     running.kill()
     running.join()
@@ -248,7 +250,7 @@ def test_killed_with_all_its_processes(tmp_path, monkeypatch):
         except ValueError as error:
             assert 'another prepare-data works in' in str(error)
             time.sleep(0.05)
-    assert lines[-1].endswith('COCO 2017, 1,003 files, verified; SHA256SUMS lists them')
+    assert lines[-1].endswith('COCO 2017, 403 files, verified; SHA256SUMS lists them')
     assert before == {path: (root / path).stat().st_ino for path in recorded}
     assert not (root / '.preparing').exists()
     check_data('coco', root, True, 2, lines.append)
@@ -285,7 +287,7 @@ def test_missing_shard(archived, tmp_path):
     message = 'must have the same folders of classes'
     assert_one_line(lambda: prepare('imagenet', source, tmp_path / 'out'), message)
     # cut within: its last files are lost
-    tar_files(path, {'n01443537.tar': lost[: len(lost) // 2 // 512 * 512], **shards})
+    tar_files(path, {'n01443537.tar': lost[:1024], **shards})
     message = f'{path}/n01443537.tar is cut short, damaged or no tar archive'
     assert_one_line(lambda: prepare('imagenet', source, tmp_path / 'out2'), message)
 
@@ -496,7 +498,7 @@ def test_check_of_what_others_unpacked(sources):
     lines = []
     check_data('coco', sources['coco'][1], subset=True, workers=1, log=lines.append)
     assert 'has no SHA256SUMS: contents are compared with nothing' in lines[0]
-    assert 'train2017 holds 6 files, COCO 2017 has 118,287' in lines[1]
+    assert 'train2017 holds 4 files, COCO 2017 has 118,287' in lines[1]
 
 
 def test_a_lost_file_is_restored(sources, copy, prepared):
@@ -564,6 +566,38 @@ def test_download_continues(archived, prepared, tmp_path):
     assert contents(tmp_path / 'other') == contents(prepared / 'coco')
 
 
+# ------------------------------------------------------------------ command line
+
+
+def test_commands_of_the_docs(sources, prepared, tmp_path, monkeypatch, capsys):
+    """There is no progress bar, as stderr is no terminal."""
+    monkeypatch.chdir(tmp_path)
+    for line, folder in (
+        (readme.command('prepare COCO'), 'data/coco'),
+        (readme.command('prepare ADE20K'), 'data/ade/ADEChallengeData2016'),
+        (readme.command('prepare CIFAR-100'), 'data/cifar100'),
+        (readme.command('prepare ImageNet'), 'data/imagenet'),
+        (readme.command('check COCO'), 'data/coco'),
+    ):
+        _, *words = line.split()
+        name = words[1]
+        if '--check' not in words:
+            assert words[2] == 'downloads'
+            words[2] = str(sources[name][0])
+        mmsb_command.main([*words, '--subset', '--workers', '1'])
+        out, err = capsys.readouterr()
+        assert 'verified' in out.splitlines()[-1] and folder in out and not err
+        assert contents(folder) == contents(prepared / name)
+    for words, message in (
+        (['coco', 'downloads', 'data/coco', '--check'], 'error: --check verifies one folder'),
+        (['coco', 'data/coco'], 'error: give the folder with the archives and the folder to make'),
+        (['coco', 'no', 'new', '--workers', '0'], 'error: no is no folder'),
+    ):
+        with pytest.raises(SystemExit) as end:
+            mmsb_command.main(['prepare-data', *words])
+        assert end.value.code == 2 and capsys.readouterr().err.startswith(message)
+
+
 # -------------------------------------------------------------------- training
 
 
@@ -580,7 +614,7 @@ def test_the_configs_read_the_result(prepared, monkeypatch, toolbox, variable, n
     monkeypatch.setenv(variable, str(prepared / name))
     cfg = Config.fromfile(ROOT / 'configs' / config)
     init_default_scope(cfg.default_scope)
-    lengths = dict(coco=(6, 3), ade20k=(4, 2), imagenet=(72, 36))[name]
+    lengths = dict(coco=(4, 3), ade20k=(4, 2), imagenet=(36, 36))[name]
     for split, length in zip(('train', 'val'), lengths, strict=True):
         dataset = cfg[f'{split}_dataloader'].dataset
         if name == 'imagenet':  # the miniature's classes are not a thousand
