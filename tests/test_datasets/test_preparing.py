@@ -313,6 +313,20 @@ def test_cut_archives(archived, tmp_path, name, archive, share):
     assert contents(tmp_path / 'out', ['.preparing']) == {}
 
 
+def test_tar_that_ends_between_two_files(tmp_path):
+    """tarfile itself takes such an end, and a damaged header, for the end of the archive."""
+    path = tmp_path / 'x.tar'
+    tar_files(path, {name: bytes(100) for name in 'abc'})
+    whole = path.read_bytes()
+    assert [entry.name for entry in unpacking.list_archive(path, str)[0]] == ['a', 'b', 'c']
+    for content in (whole[:2048], whole[:2048] + b'x' * 512 + whole[2560:]):
+        path.write_bytes(content)
+        with tarfile.open(path) as archive:
+            assert archive.getnames() == ['a', 'b']
+        message = f'{path} is cut short, damaged or no tar archive (its end is missing)'
+        assert_one_line(lambda: unpacking.list_archive(path, str), message)
+
+
 def test_damaged_file_in_a_zip(archived, tmp_path):
     path = archived('coco') / 'val2017.zip'
     content = bytearray(path.read_bytes())
