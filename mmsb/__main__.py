@@ -20,6 +20,10 @@ COMMANDS = {
     'train': ('tools/train.py', 'train a config; --processes N for N GPUs or CPU processes'),
     'test': ('tools/test.py', 'test a checkpoint; --processes N likewise'),
     'seeds': ('tools/train_seeds.py', 'train configs with several seeds; mean and deviation'),
+    'prepare-data': (
+        'tools/dataset_tools/prepare_data.py',
+        'unpack and verify COCO, ImageNet, ...',
+    ),
     'predict': ('demo/image_demo.py', 'draw predictions on images'),
     'convert': ('tools/model_converters/convert.py', 'convert ResNet checkpoints'),
     'publish': ('tools/model_converters/publish_model.py', 'make a checkpoint of weights alone'),

@@ -15,6 +15,7 @@ DATASETS = Registry(
     scope='mmsb',
     locations=[
         'mmsb.datasets.cifar100',
+        'mmsb.datasets.huggingface',
         'mmsb.studies.longrange.dataset',
         'mmsb.studies.ood.dataset',
     ],

@@ -36,6 +36,11 @@ NAMES = {
     'draw ADE20K': r'make_mini_ade20k\.py',
     'draw ImageNet': r'make_mini_imagenet\.py',
     'draw CIFAR-100': r'make_mini_cifar100\.py',
+    'prepare COCO': r'^mmsb prepare-data coco downloads',
+    'prepare ADE20K': r'^mmsb prepare-data ade20k',
+    'prepare ImageNet': r'^mmsb prepare-data imagenet',
+    'prepare CIFAR-100': r'^mmsb prepare-data cifar100',
+    'check COCO': r'^mmsb prepare-data coco \S+ --check',
     'train CIFAR-100': r'^MMSB_CIFAR100_ROOT=',
     'chain': r'^make chain',
     'convert': r'convert\.py',
@@ -72,6 +77,7 @@ EXAMPLES = {
     'smp': r'smp\.Unet.*masks',
     'smp weights': r'smp\.Unet.*load_state_dict',
     'torchvision': r'BackboneWithFPN',
+    'Hugging Face data': r'imagenet_hf',
 }
 
 
