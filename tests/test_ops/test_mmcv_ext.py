@@ -177,18 +177,19 @@ def test_line_nms(ops, device):
     if not hasattr(ops, 'line_nms'):
         pytest.skip('this mmcv has no line_nms')
     lanes = [
-        lane(0, 72, 100.0),  # 0
-        lane(0, 72, 104.0),  # 1: near to 0 and 2
-        lane(0, 72, 109.0),  # 2: far from 0
-        lane(10, 5, torch.arange(72) * 5 + 50.0),  # 3: near to 0 where it is: strips 10 to 14
-        lane(60, 5.9, 100.0),  # 4: starts where 3 ends, near to 0
-        lane(71, 0, 100.0),  # 5: empty
+        lane(0, 72, 100.0),
+        lane(0, 72, 104.0),
+        lane(0, 72, 125.0),
+        lane(10, 5, torch.arange(72) * 5 + 50.0),  # strips 10 to 14: 100, 105, ... 120
+        lane(60, 5.9, 100.0),  # strips 60 to 64
+        lane(71, 0, 100.0),  # no strips
     ]
     boxes = torch.stack(lanes).to(device)
     scores = torch.tensor([0.9, 0.8, 0.7, 0.95, 0.5, 0.4], device=device)
+    # The best lane is 10, 7.6 and 15 away from the first three.
     keep, count, parents = ops.line_nms(boxes, scores, 12.0, 10)
-    assert count == 3 and keep.tolist() == [3, 2, 5, 0, 0, 0]
-    assert parents.tolist() == [1, 2, 2, 1, 2, 3]
+    assert count == 4 and keep.tolist() == [3, 2, 4, 5, 0, 0]
+    assert parents.tolist() == [1, 1, 2, 1, 3, 4]
     keep, count, parents = ops.line_nms(boxes, scores, 8.0, 2)
     assert count == 2 and keep.tolist() == [3, 0, 0, 0, 0, 0]
     assert parents.tolist() == [2, 2, 0, 1, 2, 0]

@@ -36,7 +36,7 @@ def test_intersection(ops, device, box, other, common):
         assert_close(ops.box_iou_rotated(*boxes, mode, aligned=True), expected[0])
 
 
-def counted_iou(a, b, cells=1000, size=20.0):
+def counted_iou(a, b, cells=500, size=20.0):
     """IoU of two rotated boxes by counting points of a grid."""
     axis = (torch.arange(cells) + 0.5) * size / cells
     y, x = torch.meshgrid(axis, axis, indexing='ij')
@@ -68,20 +68,20 @@ def corners(boxes):
 
 @pytest.fixture(scope='module')
 def pairs():
-    a, b = random_rotated_boxes(8, 1), random_rotated_boxes(6, 2)
+    a, b = random_rotated_boxes(5, 1), random_rotated_boxes(4, 2)
     return a, b, torch.tensor([[counted_iou(p, q) for q in b.tolist()] for p in a.tolist()])
 
 
 def test_box_iou(ops, device, pairs):
     a, b, expected = (t.to(device) for t in pairs)
-    assert 0.1 < expected.max() < 0.9 and expected.min() < 0.2
+    assert 0.1 < expected.max() < 0.9 and expected.min() < 0.3
     close = dict(rtol=0, atol=5e-3)
     assert_close(ops.box_iou_rotated(a, b), expected, **close)
-    assert_close(ops.box_iou_rotated(a[:6], b, aligned=True), expected.diagonal(), **close)
+    assert_close(ops.box_iou_rotated(a[:4], b, aligned=True), expected.diagonal(), **close)
     mirror = torch.tensor([1, 1, 1, 1, -1], device=device)
     assert_close(ops.box_iou_rotated(a * mirror, b * mirror, clockwise=False), expected, **close)
     assert_close(ops.box_iou_quadri(corners(a), corners(b)), expected, **close)
-    assert ops.box_iou_rotated(a[:0], b).shape == (0, 6)
+    assert ops.box_iou_rotated(a[:0], b).shape == (0, 4)
 
 
 def test_skew_quadrilaterals(ops, device):
