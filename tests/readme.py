@@ -62,6 +62,7 @@ NAMES = {
 # name: what only that Python example matches
 EXAMPLES = {
     'detector': r'_delete_=True,\n.*SBResNet',
+    'stock config': r"backbone=dict\(type='mmsb.SBResNet'\)",
     'features': r'features = SBResNet',
     'own detection data': r'faster_rcnn_sb_r50',
     'own segmentation data': r'fpn_sb_r50',

@@ -12,8 +12,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from tests import readme
 from tests.conftest import ROOT
 from tests.test_configs.test_configs import differences, stock_config
 from tests.test_configs.test_training_steps import build
@@ -170,10 +171,11 @@ def small_config(path: str) -> Config:
     return cfg
 
 
-SB = [re.sub('_r50', '_sb_r50', path) for path in STOCK]
+def sb(path: str) -> str:
+    return path.replace('_r50', '_sb_r50')
 
 
-@pytest.mark.parametrize('path', SB)
+@pytest.mark.parametrize('path', map(sb, STOCK))
 def test_step_and_prediction(path, mini_coco, mini_ade20k, monkeypatch):
     pytest.importorskip(f'{toolbox(path)}.models')
     monkeypatch.setenv('MMSB_COCO_ROOT', str(mini_coco))
@@ -216,3 +218,60 @@ def test_step_and_prediction(path, mini_coco, mini_ade20k, monkeypatch):
         if 'mask' in path:
             assert found.masks.shape[1:] == result.ori_shape
 
+
+
+def with_lines(path: str, lines: str, file) -> Config:
+    """The toolbox's own config with lines of a user."""
+    lines = re.sub('^_base_ = .*\n', '', lines)
+    file.write_text(f'_base_ = {stock(path).filename!r}\n{lines}')
+    return Config.fromfile(file)
+
+
+def built(cfg: Config):
+    pytest.importorskip(f'{cfg.default_scope}.models')
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+# What each needs beside README's ten lines, which replace all of the backbone's settings.
+LAST_THREE = {'model.backbone.out_indices': (1, 2, 3)}
+ALSO = {
+    'deformable': LAST_THREE,
+    'dino': LAST_THREE,
+    'rtmdet': {**LAST_THREE, 'model.neck.in_channels': [512, 1024, 2048]},
+    'upernet': {'model.pretrained': None},
+}
+
+
+@pytest.mark.parametrize('path', [path for path in STOCK if 'deeplab' not in path])
+def test_readmes_lines_in_the_toolboxs_own_config(path, tmp_path):
+    """The backbone is SB-ResNet-50, and its features have the channels that its neck or head takes.
+
+    Not DeepLabV3+: the ten lines leave out its dilations.
+    """
+    cfg = with_lines(path, readme.example('detector'), tmp_path / 'mine.py')
+    for key, value in ALSO.get(next((name for name in ALSO if name in path), None), {}).items():
+        cfg.merge_from_dict({key: value})
+    model = built(cfg)
+    counted = sum(parameter.numel() for parameter in model.backbone.parameters())
+    assert counted == 25_986_620 - 2049 * 1000  # the paper's, without its classifier
+    channels = [256 * 2**stage for stage in model.backbone.out_indices]
+    parts = [part for part in ('neck', 'panoptic_head', 'decode_head') if part in cfg.model]
+    assert channels == list(cfg.model[parts[0]].in_channels)
+
+
+@pytest.mark.parametrize('path', [path for path in STOCK if 'rtmdet' not in path])
+def test_a_resnets_type_alone_in_the_toolboxs_own_config(path, tmp_path):
+    """With the documentation's lines, the model is that of our own config."""
+    lines = readme.example('stock config')
+    if 'upernet' in path or 'deeplab' in path:
+        lines = lines.replace("type='mmsb.SBResNet'", "type='mmsb.SBResNet', deep_stem=True")
+    cfg = with_lines(path, lines, tmp_path / 'mine.py')
+    models = [built(one) for one in (cfg, Config.fromfile(ROOT / f'configs/{sb(path)}.py'))]
+    theirs, ours = (
+        [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
+        for model in models
+    )
+    assert theirs == ours
+    for name in ('out_indices', 'strides', 'frozen_stages', 'norm_eval'):
+        assert getattr(models[0].backbone, name) == getattr(models[1].backbone, name)
