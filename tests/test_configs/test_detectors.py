@@ -4,6 +4,7 @@ Each step is on images of the miniatures, through the config's own pipeline, wit
 channels in the backbone and few layers in the transformers.
 """
 
+import json
 import random
 import re
 
@@ -14,6 +15,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from mmsb.inference.predicting import predict_images
 from tests import readme
 from tests.conftest import ROOT
 from tests.test_configs.test_configs import differences, stock_config
@@ -218,6 +220,20 @@ def test_step_and_prediction(path, mini_coco, mini_ade20k, monkeypatch):
         if 'mask' in path:
             assert found.masks.shape[1:] == result.ori_shape
 
+
+
+def test_image_demo_builds_a_model_that_writes_into_its_config(mini_coco, tmp_path):
+    """mmdet's DETRs cannot be built twice from one config."""
+    pytest.importorskip('mmdet.models')
+    cfg = small_config('configs/detectors/deformable_detr_sb_r50_50e_coco.py')
+    cfg.dump(tmp_path / 'small.py')
+    model, _ = build(cfg)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'weights.pth')
+    image = next((mini_coco / 'val2017').iterdir())
+    files = [str(tmp_path / name) for name in ('small.py', 'weights.pth', 'drawn', 'found.json')]
+    list(predict_images([str(image)], *files[:3], 'cpu', 0.0, files[3]))
+    (found,) = json.loads((tmp_path / 'found.json').read_text())
+    assert len(found['objects']) == 100
 
 
 def with_lines(path: str, lines: str, file) -> Config:
