@@ -105,6 +105,42 @@ def test_baseline_is_the_toolboxs_own_config(path, monkeypatch):
     assert changed == {}
 
 
+@pytest.mark.parametrize(
+    ('ours', 'theirs'),
+    [
+        ('faster_rcnn_r50-rsb', 'resnet_strikes_back/faster-rcnn_r50-rsb-pre'),
+        ('mask_rcnn_r50-rsb', 'resnet_strikes_back/mask-rcnn_r50-rsb-pre'),
+        ('faster_rcnn_r50-tv2', 'faster_rcnn/faster-rcnn_r50-tnr-pre'),
+    ],
+)
+def test_modern_starts_are_the_toolboxs(ours, theirs):
+    stock = stock_config('mmdet', f'{theirs}_fpn_1x_coco.py')
+    ours = Config.fromfile(ROOT / f'configs/starts/{ours}_fpn_1x_coco.py')
+    weights = 'model.backbone.init_cfg.checkpoint'
+    changed = differences(read(stock), read(ours))
+    if weights in changed:  # OneDL has a copy of OpenMMLab's files
+        theirs, mine = changed.pop(weights)
+        assert theirs.split('/')[3:] == mine.split('/')[3:]
+    if 'train_dataloader.batch_size' in changed:  # on 2 GPUs, as the paper
+        assert changed.pop('train_dataloader.batch_size') == (2, 8)
+    assert changed == {}
+
+
+@pytest.mark.parametrize('start', ['rsb', 'tv2'])
+def test_modern_starts_change_weights_and_optimizer_only(start):
+    """One start is the same in all its configs; semantic FPN has AdamW already."""
+    names = ('mask_rcnn_r50{}_fpn_1x_coco', 'fpn_r50{}_40k_ade20k-512x512')
+    for folder, name in zip(('detectors/', ''), names, strict=True):
+        old = Config.fromfile(ROOT / f'configs/{folder}{name.format("")}.py')
+        new = Config.fromfile(ROOT / f'configs/starts/{name.format("-" + start)}.py')
+        faster = Config.fromfile(ROOT / f'configs/starts/faster_rcnn_r50-{start}_fpn_1x_coco.py')
+        assert new.model.backbone.init_cfg == faster.model.backbone.init_cfg
+        assert (new.optim_wrapper == faster.optim_wrapper) == ('mask' in name)
+        changed = differences(read(old), read(new))
+        kept = ('model.backbone.init_cfg.', 'optim_wrapper.' if 'mask' in name else '!')
+        assert changed and all(key.startswith(kept) for key in changed)
+
+
 # The transformers are cut to one or two layers, and everything that is found is kept.
 FEW_QUERIES = {
     'model.num_queries': 20,

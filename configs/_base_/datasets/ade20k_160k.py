@@ -1,4 +1,4 @@
-# ADE20K at 512x512 for mmseg's own recipes of 160k iterations: 16 images, no rounding of test sizes.
+# ADE20K at 512x512 for mmseg's recipes of 160k iterations: 16 images, test sizes not rounded.
 _base_ = './ade20k.py'
 
 train_dataloader = dict(batch_size=4)  # x 4 GPUs

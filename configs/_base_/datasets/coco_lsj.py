@@ -1,4 +1,4 @@
-# COCO 2017 instance segmentation with large-scale jittering at 1024x1024, as in mmdet's Mask2Former.
+# COCO 2017 instance segmentation with large-scale jittering at 1024x1024, as in mmdet.
 _base_ = './coco_instance.py'
 
 image_size = (1024, 1024)
