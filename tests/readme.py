@@ -63,6 +63,7 @@ NAMES = {
 EXAMPLES = {
     'detector': r'_delete_=True,\n.*SBResNet',
     'stock config': r"backbone=dict\(type='mmsb.SBResNet'\)",
+    'compared block': r'plugins=_base_\.plugins',
     'features': r'features = SBResNet',
     'own detection data': r'faster_rcnn_sb_r50',
     'own segmentation data': r'fpn_sb_r50',

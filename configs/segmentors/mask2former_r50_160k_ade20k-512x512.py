@@ -16,7 +16,5 @@ train_pipeline[2] = dict(
 )
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 train_cfg = dict(max_iters=160000)
-param_scheduler = [
-    dict(type='PolyLR', eta_min=0, power=0.9, begin=0, end=160000, by_epoch=False)
-]
+param_scheduler = [dict(type='PolyLR', eta_min=0, power=0.9, begin=0, end=160000, by_epoch=False)]
 default_hooks = dict(checkpoint=dict(interval=5000, save_best='mIoU'))

@@ -59,8 +59,8 @@ def test_loads_and_builds(path):
         model = models.build(cfg.model)
     # the neck's or else the head's input channels, of all features or of the last
     parts = ('neck', 'panoptic_head', 'decode_head', 'head')
-    channels = [cfg.model[p].in_channels for p in parts if 'in_channels' in cfg.model.get(p, {})][0]
-    channels = channels if isinstance(channels, list) else [channels]
+    part = next(cfg.model[name] for name in parts if 'in_channels' in cfg.model.get(name, {}))
+    channels = part.in_channels if isinstance(part.in_channels, list) else [part.in_channels]
     names = [model.backbone.res_layers[i] for i in model.backbone.out_indices[-len(channels) :]]
     blocks = [getattr(model.backbone, name)[-1] for name in names]
     last = [getattr(block, 'conv3', None) or block.conv2 for block in blocks]

@@ -141,6 +141,14 @@ def test_modern_starts_change_weights_and_optimizer_only(start):
         assert changed and all(key.startswith(kept) for key in changed)
 
 
+def test_compared_block_from_a_modern_start(tmp_path):
+    lines = readme.example('compared block').replace("'./configs/", f"'{ROOT}/configs/")
+    (tmp_path / 'mine.py').write_text(lines)
+    backbone = built(Config.fromfile(tmp_path / 'mine.py')).backbone
+    kinds = [type(module).__name__ for module in backbone.modules()]
+    assert kinds.count('ContextBlock') == 4 + 6 + 3 and 'SpatialBias' not in kinds
+
+
 # The transformers are cut to one or two layers, and everything that is found is kept.
 FEW_QUERIES = {
     'model.num_queries': 20,
@@ -255,7 +263,6 @@ def test_step_and_prediction(path, mini_coco, mini_ade20k, monkeypatch):
         assert len(found) and found.bboxes.shape[1] == 4 and found.labels.max() < 80
         if 'mask' in path:
             assert found.masks.shape[1:] == result.ori_shape
-
 
 
 def test_image_demo_builds_a_model_that_writes_into_its_config(mini_coco, tmp_path):
