@@ -67,6 +67,8 @@ NAMES = {
 # name: what only that Python example matches
 EXAMPLES = {
     'detector': r'_delete_=True,\n.*SBResNet',
+    'stock config': r"backbone=dict\(type='mmsb.SBResNet'\)",
+    'compared block': r'plugins=_base_\.plugins',
     'features': r'features = SBResNet',
     'network by name': r'list_models',
     'own detection data': r'faster_rcnn_sb_r50',

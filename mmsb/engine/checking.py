@@ -230,8 +230,9 @@ def _check_class_weight(name: str, model: nn.Module, count: int) -> None:
     head = model.get_submodule(name.removeprefix('model.'))
     for loss_name, loss in head.named_modules():
         weight = getattr(loss, 'class_weight', None)
-        # mmdet's softmax has background, too
-        fits = (count, count + 1) if name.endswith('bbox_head') else (count,)
+        # mmdet's softmax has background, too; heads of queries have "no object"
+        has_one_more = name.endswith('bbox_head') or hasattr(head, 'num_queries')
+        fits = (count, count + 1) if has_one_more else (count,)
         if isinstance(weight, list | tuple) and len(weight) not in fits:
             raise UserError(
                 f'{name}.{loss_name}.class_weight has {len(weight)} values for {count} classes: '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from mmengine.config import Config
@@ -33,7 +34,7 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] |
         UserError: The file is missing or damaged, or belongs to another model.
     """
     content = load_checkpoint_file(checkpoint)
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(deepcopy(cfg.model))  # mmdet's DETRs write into their config
     state = whole_weights(model, content, checkpoint)
     model.load_state_dict(state, strict=False)
     warn_not_finite(state, f'checkpoint {checkpoint}')

@@ -189,7 +189,10 @@ class SBResNet(HubMixin, BaseModule):
     ):
         if pretrained is not None:
             if init_cfg is not None:
-                raise UserError(f'init_cfg and pretrained={pretrained!r} are both set; give one')
+                raise UserError(
+                    f'init_cfg and pretrained={pretrained!r} are both set; give one (for init_cfg, '
+                    "set model.pretrained=None where a config of mmseg's sets it)"
+                )
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         if init_cfg is None:
             init_cfg = [
