@@ -8,6 +8,7 @@ from mmsb.deployment.exporting import export
 from mmsb.engine import test as run_test
 from mmsb.engine.arguments import parse_test_args
 from tests.conftest import MINI_SB, ROOT, assert_one_line
+from tests.weights import build_randomised
 
 
 def options(scope, data):
@@ -65,6 +66,41 @@ def test_it_is_the_file_that_predicts(tiny, data, tmp_path):
     assert found['accuracy/top1'] == pytest.approx(100 / 36)
 
 
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+def test_a_detector(detector, runtime):
+    """Its boxes reach the metric as mmdet's own do, at the size of the original image."""
+    config, exported, pairs, wanted = detector
+    if runtime == 'openvino':
+        pytest.importorskip('openvino')
+    found = evaluate(config, exported, as_dict(pairs), runtime)
+    assert found == pytest.approx(wanted, abs=2e-3) and found.keys() == wanted.keys()
+
+
+@pytest.fixture(scope='module')
+def detector(mini_coco, tmp_path_factory):
+    """A config of a detector, its ONNX file, settings, and the model's own metrics."""
+    pytest.importorskip('mmdet')
+    folder = tmp_path_factory.mktemp('detector')
+    config, checkpoint = folder / 'm.py', str(folder / 'm.pth')
+    config.write_text(
+        f'_base_ = {str(ROOT / MINI_SB)!r}\n'
+        'model = dict(test_cfg=dict(rcnn=dict(score_thr=0.01)))\n'
+    )
+    model = build_randomised(ROOT / MINI_SB, 2.5, {}).float()
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    pairs = [
+        f'test_dataloader.dataset.data_root={mini_coco}',
+        f'test_evaluator.ann_file={mini_coco}/annotations/instances_val2017.json',
+        'test_dataloader.num_workers=0',
+    ]
+    args = [str(config), checkpoint, '--work-dir', str(folder), '--cfg-options', *pairs]
+    wanted = run_test(parse_test_args(args))
+    # the config enlarges the images of 96 x 128, so that boxes must be scaled back
+    done = export(str(config), checkpoint, out=folder / 'm.onnx', shape=(192, 256))
+    assert max(wanted.values()) > 0
+    return str(config), done.path, pairs, wanted
+
+
 def test_bad_input(tiny, exported, data, tmp_path):
     for name in ('mmpretrain', 'mmseg', 'mmdet'):
         pytest.importorskip(name)
@@ -75,7 +111,7 @@ def test_bad_input(tiny, exported, data, tmp_path):
         model = model or exported('mmpretrain')
         assert_one_line(lambda: evaluate(config, model, settings), message)
 
-    refused('give a classifier or segmentor', config=str(ROOT / MINI_SB))
+    refused('not boxes, scores, labels: export a plain two-stage', config=str(ROOT / MINI_SB))
     refused('nowhere.onnx does not exist', model=str(tmp_path / 'nowhere.onnx'))
     (tmp_path / 'text.onnx').write_text('no model')
     refused('text.onnx is damaged or not an ONNX file', model=str(tmp_path / 'text.onnx'))
