@@ -51,7 +51,12 @@ class Asked(nn.Module):
         found = []
         for layer in self.layers:
             x = layer(x)
-            for y in (x, x + x.mean((2, 3), keepdim=True), torch.cat([x, x], 1), x.mean(3)[..., None]):
+            for y in (
+                x,
+                x + x.mean((2, 3), keepdim=True),
+                torch.cat([x, x], 1),
+                x.mean(3)[..., None],
+            ):
                 found += [torch.as_tensor(side) for side in y.shape[2:]]
         return torch.stack(found)
 
@@ -87,7 +92,10 @@ def test_one_size_per_stage():
     assert operators.count('Shape') == 14
     # no feature map is asked for its size
     features = {
-        name for node in graph.graph.node if node.op_type in ('Conv', 'Relu') for name in node.output
+        name
+        for node in graph.graph.node
+        if node.op_type in ('Conv', 'Relu')
+        for name in node.output
     }
     asked = {node.input[0] for node in graph.graph.node if node.op_type == 'Shape'}
     assert not features & asked
@@ -100,9 +108,9 @@ def test_maps_fill_whole_blocks_of_channels():
     make_exportable(model)
     for block in (model.layer1[0], model.layer2[1], model.layer3[5]):
         channels = block.conv2.out_channels
-        assert block.conv3.in_channels == channels + 16
+        assert block.conv3.in_channels == channels + 8
         maps = block.spatial_bias(torch.rand(2, block.conv2.in_channels, 13, 9), (13, 9))
-        assert maps.shape == (2, 16, 13, 9) and not maps[:, 3:].any() and maps[:, :3].any()
+        assert maps.shape == (2, 8, 13, 9) and not maps[:, 3:].any() and maps[:, :3].any()
 
 
 def test_graphs_with_control_flow_stay():

@@ -47,7 +47,9 @@ def test_a_missing_runtime(exported, monkeypatch):
     monkeypatch.setattr(
         'importlib.util.find_spec', lambda name: None if name == 'openvino' else find(name)
     )
-    assert_one_line(lambda: OpenVinoModel(path), "openvino not installed: pip install 'mmsb[deploy]'")
+    assert_one_line(
+        lambda: OpenVinoModel(path), "openvino not installed: pip install 'mmsb[deploy]'"
+    )
 
 
 class Fallen:

@@ -102,7 +102,7 @@ def test_onnx(tmp_path):
     small = images(1)[0][..., :80, :100]  # is padded as mmdet pads the images of a batch
     assert_same(exported(small), exported(F.pad(small, (0, 28, 0, 16))))
     large = torch.zeros(1, 3, 128, 128)
-    assert_one_line(lambda: exported(large), 'takes images of up to 96 x 128, but one has 128 x 128')
+    assert_one_line(lambda: exported(large), 'images of up to 96 x 128, but one has 128 x 128')
     assert_one_line(lambda: quantize(path, 'fp16'), 'boxes, which need float32')
     assert_one_line(lambda: write(2.0), 'finds nothing in the random image')
     # traced on an image where it finds something, run on one where it does not
