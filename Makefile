@@ -1,4 +1,4 @@
-# make demo | chain | test | lint | smoke | docs; each sets up what it needs. STACK=openmmlab: OpenMMLab's releases.
+# make demo | chain | test | lint | smoke | matrix | docs; each sets up what it needs. STACK=openmmlab: OpenMMLab's releases.
 STACK ?= onedl
 ifeq ($(STACK),openmmlab)
 VENV := .venv-openmmlab
@@ -18,7 +18,7 @@ CHAIN_DET_ARGS := --cfg-options train_cfg.max_epochs=8 param_scheduler.1.T_max=8
 CHAIN_SEG_ARGS := --cfg-options train_cfg.max_iters=300 param_scheduler.1.end=300 train_cfg.val_interval=100
 export STACK
 
-.PHONY: help setup test lint smoke demo chain docs
+.PHONY: help setup test lint smoke demo chain matrix docs
 
 help:
 	@echo 'make demo    make a miniature COCO, train SB Faster R-CNN on 2 processes, report its AP'
@@ -26,6 +26,7 @@ help:
 	@echo 'make test    the test suite'
 	@echo 'make lint    ruff, lint and format'
 	@echo 'make smoke   a short training on 2 processes'
+	@echo 'make matrix  short tests on other versions of Python and PyTorch: a table'
 	@echo 'make docs    the documentation site, site/index.html; warnings and broken links fail'
 	@echo 'STACK=openmmlab make ...  with the original OpenMMLab releases'
 
@@ -38,6 +39,9 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+matrix:
+	@tools/matrix.sh $(MATRIX)
 
 docs:
 	@tools/setup_env.sh docs

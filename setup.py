@@ -1,6 +1,5 @@
 """What pyproject.toml cannot say: the package carries configs and tools for ``mim``."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -13,18 +12,24 @@ MIM_FILES = ('configs', 'demo', 'tools', 'model-index.yml')
 
 
 class BuildWithMim(build_py):
-    """Adds configs, tools and the model index as ``mmsb/.mim``: copied, or linked if editable."""
+    """Copies configs, tools and the model index to ``mmsb/.mim``.
+
+    Not for an editable installation: there `mim` and we take them from the repository, and `mim`,
+    which follows links, would find each config a second time and refuse both.
+    """
 
     def run(self):
         super().run()
-        target = ROOT / 'mmsb' if self.editable_mode else Path(self.build_lib) / 'mmsb'
-        mim = target / '.mim'
+        if self.editable_mode:
+            # former versions' links, and what building a wheel here has left
+            for left in ('mmsb/.mim', 'build/lib/mmsb/.mim'):
+                shutil.rmtree(ROOT / left, ignore_errors=True)
+            return
+        mim = Path(self.build_lib) / 'mmsb' / '.mim'
         shutil.rmtree(mim, ignore_errors=True)
         mim.mkdir(parents=True)
         for name in MIM_FILES:
-            if self.editable_mode:
-                os.symlink(os.path.relpath(ROOT / name, mim), mim / name)
-            elif (ROOT / name).is_dir():
+            if (ROOT / name).is_dir():
                 ignore = shutil.ignore_patterns('__pycache__')
                 shutil.copytree(ROOT / name, mim / name, ignore=ignore)
             else:

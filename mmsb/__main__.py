@@ -12,17 +12,18 @@ from mmsb import check_env
 from mmsb.engine import launch
 from mmsb.engine.cli import report_user_errors
 from mmsb.utils.errors import UserError
+from mmsb.utils.model_index import ROOT
 
-PACKAGE = Path(__file__).parent
-# an installed package carries tools and configs with it
-CLONED = (PACKAGE.parent / 'tools' / 'train_seeds.py').is_file()
-ROOT = PACKAGE.parent if CLONED else PACKAGE / '.mim'
 COMMANDS = {
     'demo': (None, 'make a miniature COCO, train SB Faster R-CNN on it and print its AP'),
     'check': (None, 'say what is installed, what is missing, and what to install'),
     'train': ('tools/train.py', 'train a config; --processes N for N GPUs or CPU processes'),
     'test': ('tools/test.py', 'test a checkpoint; --processes N likewise'),
     'seeds': ('tools/train_seeds.py', 'train configs with several seeds; mean and deviation'),
+    'prepare-data': (
+        'tools/dataset_tools/prepare_data.py',
+        'unpack and verify COCO, ImageNet, ...',
+    ),
     'predict': ('demo/image_demo.py', 'draw predictions on images'),
     'convert': ('tools/model_converters/convert.py', 'convert ResNet checkpoints'),
     'publish': ('tools/model_converters/publish_model.py', 'make a checkpoint of weights alone'),
@@ -33,6 +34,7 @@ COMMANDS = {
     'flops': ('tools/analysis_tools/get_flops.py', 'count parameters and operations'),
     'report': ('tools/analysis_tools/detection_report.py', 'compare detectors, with pictures'),
     'cam': ('tools/visualization/vis_cam.py', 'draw class activation maps'),
+    'completion': (None, 'complete commands in bash: eval "$(mmsb completion)"'),
 }
 LAUNCHED = dict(train=1, test=2)  # commands for several processes: their positional arguments
 DEMO = 'configs/mini/faster_rcnn_sb_r18_fpn_mini_coco.py'
@@ -53,12 +55,15 @@ def main(argv: list[str] | None = None) -> None:
         print('usage: mmsb COMMAND [ARGS]; mmsb COMMAND --help says more\n')
         for name, (_, what) in COMMANDS.items():
             print(f'  {name:12} {what}')
-        print('\nConfigs that are not found here are those of the package: configs/...')
+        print('\nConfigs that are not found here are those of the package, by path or file name.')
         return
     if command not in COMMANDS:
         raise UserError(f'no command is named {command!r}: give one of {", ".join(COMMANDS)}')
     if command == 'demo':
         demo(args)
+        return
+    if command == 'completion':
+        print(f"complete -o default -W '{' '.join(COMMANDS)}' mmsb")
         return
     if command == 'check':
         sys.exit(check_env.main())
@@ -79,9 +84,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _config(arg: str) -> str:
-    """Return the package's own config if there is no such file here."""
-    inside = arg.startswith('configs/') and arg.endswith('.py') and not os.path.exists(arg)
-    return str(ROOT / arg) if inside and (ROOT / arg).is_file() else arg
+    """Return the package's own config, by path or by file name, if there is no such file here."""
+    if not arg.endswith('.py') or os.path.exists(arg):
+        return arg
+    if '/' not in arg:
+        found = list((ROOT / 'configs').rglob(arg))
+    else:
+        found = [ROOT / arg] if arg.startswith('configs/') and (ROOT / arg).is_file() else []
+    return str(found[0]) if len(found) == 1 else arg
 
 
 def demo(argv: list[str]) -> None:

@@ -5,6 +5,7 @@ from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import VISBACKENDS as ROOT_VISBACKENDS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='mmsb', locations=['mmsb.models'])
@@ -14,6 +15,7 @@ DATASETS = Registry(
     scope='mmsb',
     locations=[
         'mmsb.datasets.cifar100',
+        'mmsb.datasets.huggingface',
         'mmsb.studies.longrange.dataset',
         'mmsb.studies.ood.dataset',
     ],
@@ -27,6 +29,9 @@ METRICS = Registry(
 )
 TRANSFORMS = Registry(
     'transform', parent=ROOT_TRANSFORMS, scope='mmsb', locations=['mmsb.datasets.transforms']
+)
+VISBACKENDS = Registry(
+    'vis_backend', parent=ROOT_VISBACKENDS, scope='mmsb', locations=['mmsb.engine.tracking']
 )
 
 

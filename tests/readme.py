@@ -36,6 +36,11 @@ NAMES = {
     'draw ADE20K': r'make_mini_ade20k\.py',
     'draw ImageNet': r'make_mini_imagenet\.py',
     'draw CIFAR-100': r'make_mini_cifar100\.py',
+    'prepare COCO': r'^mmsb prepare-data coco downloads',
+    'prepare ADE20K': r'^mmsb prepare-data ade20k',
+    'prepare ImageNet': r'^mmsb prepare-data imagenet',
+    'prepare CIFAR-100': r'^mmsb prepare-data cifar100',
+    'check COCO': r'^mmsb prepare-data coco \S+ --check',
     'train CIFAR-100': r'^MMSB_CIFAR100_ROOT=',
     'chain': r'^make chain',
     'convert': r'convert\.py',
@@ -62,10 +67,19 @@ NAMES = {
 # name: what only that Python example matches
 EXAMPLES = {
     'detector': r'_delete_=True,\n.*SBResNet',
+    'stock config': r"backbone=dict\(type='mmsb.SBResNet'\)",
+    'compared block': r'plugins=_base_\.plugins',
     'features': r'features = SBResNet',
+    'network by name': r'list_models',
     'own detection data': r'faster_rcnn_sb_r50',
     'own segmentation data': r'fpn_sb_r50',
     'own classification data': r'sb_resnet50_step',
+    'timm': r'create_model.*feature_info',
+    'timm weights': r'create_model.*pretrained_cfg_overlay',
+    'smp': r'smp\.Unet.*masks',
+    'smp weights': r'smp\.Unet.*load_state_dict',
+    'torchvision': r'BackboneWithFPN',
+    'Hugging Face data': r'imagenet_hf',
 }
 
 

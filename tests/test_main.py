@@ -29,9 +29,21 @@ def test_configs_of_the_package(tmp_path, monkeypatch):
     config = 'configs/sb_resnet50_a3-100e_in1k.py'
     assert command._config(config) == str(ROOT / config)
     assert command._config('configs/none.py') == 'configs/none.py'
+    mini = 'faster_rcnn_sb_r18_fpn_mini_coco.py'
+    assert command._config(mini) == str(ROOT / 'configs/mini' / mini)
+    assert command._config('none.py') == 'none.py'
     (tmp_path / 'configs').mkdir()
     (tmp_path / config).write_text('')
     assert command._config(config) == config
+
+
+def test_completion(capsys):
+    """bash itself completes: commands first, then files."""
+    command.main(['completion'])
+    script = capsys.readouterr().out + 'compgen -W "$(complete -p mmsb | cut -d"\'" -f2)" -- pre'
+    done = subprocess.run(['bash', '-c', script], capture_output=True, text=True)
+    assert 'predict' in done.stdout.split()
+    assert 'train' not in done.stdout.split()
 
 
 def test_bad_input(tmp_path, capsys):

@@ -1,13 +1,16 @@
 """The wheel and the editable installation, without a network."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from email import message_from_bytes
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -81,10 +84,14 @@ def test_wheel(wheel, tmp_path):
         env={'PYTHONPATH': str(site)}, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert '--auto-scale-lr' in done.stdout, done.stderr
-    hub = pytest.importorskip('mmpretrain.apis').ModelHub
+
+    class Hub(pytest.importorskip('mmpretrain.apis').ModelHub):
+        _models_dict = {}
+
     mim = site / 'mmsb/.mim'
-    hub.register_model_index(mim / 'model-index.yml', config_prefix=mim)
-    assert hub.get('faster_rcnn_sb_r50_fpn_1x_coco').config.auto_scale_lr.base_batch_size == 16
+    Hub.register_model_index(mim / 'model-index.yml', config_prefix=mim)
+    found = Hub.get('faster_rcnn_sb_r50_fpn_1x_coco').config
+    assert found.filename.startswith(str(mim)) and found.auto_scale_lr.base_batch_size == 16
 
 
 def test_metadata(wheel):
@@ -116,12 +123,34 @@ def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):
 def test_one_version_in_all_files():
     citation = (ROOT / 'CITATION.cff').read_text()
     assert f'\nversion: {__version__}\n' in citation
-    assert f'Version: {__version__}\n' in (ROOT / 'configs/metafile.yml').read_text()
+    assert f'Version: {__version__}\n' in (ROOT / 'configs/metafile_mmpretrain.yml').read_text()
     newest = re.search(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
     assert newest[1] == __version__
 
 
-def test_editable_installation_links_mim(source):
+def configs_found_by_mim(root):
+    """The configs below a folder as `mim train` sees them: it follows links, and wants each once.
+
+    Returns a dict of paths by file name, and asserts that no name is found twice.
+    """
+    names = [
+        path.name for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts
+    ]  # fmt: skip
+    found = {name: [] for name in names}
+    assert len(found) == len(names) > 100
+    for folder, _, files in os.walk(root, followlinks=True):
+        for name in found.keys() & files:
+            found[name].append(Path(folder, name))
+    assert [paths for paths in found.values() if len(paths) != 1] == []
+    return {name: path for name, (path,) in found.items()}
+
+
+def test_mim_finds_each_config_in_an_editable_installation(source):
+    """onedl-mim looks from the repository's root, which includes `mmsb/.mim` and `build`."""
+    for folder in ('mmsb/.mim', 'build/lib/mmsb/.mim/configs'):
+        (source / folder).mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / 'configs/sb_resnet50_a3-100e_in1k.py', source / folder)
+    (source / 'mmsb/.mim/configs').symlink_to('../../configs')  # as former versions linked it
     code = (
         'import setuptools, sys; from setuptools.dist import Distribution; '
         "sys.argv = ['setup.py', '--version']; import runpy; "
@@ -131,10 +160,17 @@ def test_editable_installation_links_mim(source):
     *_, target = shlex.split(readme.command('install'))
     folder = source / target
     subprocess.run([sys.executable, '-c', code], cwd=folder, check=True, capture_output=True)
-    mim = source / 'mmsb' / '.mim'
-    assert (mim / 'configs').is_symlink()
-    assert (mim / 'configs/faster_rcnn_sb_r50_fpn_1x_coco.py').is_file()
-    assert (mim / 'tools/train.py').is_file() and (mim / 'model-index.yml').is_file()
+    found = configs_found_by_mim(source)
+    name = 'faster_rcnn_sb_r50_fpn_1x_coco.py'
+    assert found[name] == source / 'configs' / name
+    assert (source / 'tools/train.py').is_file() and (source / 'model-index.yml').is_file()
+
+
+def test_mim_finds_each_config_in_the_wheel(wheel):
+    """openmim looks from the installed package."""
+    package = wheel[0] / 'mmsb'
+    name = 'faster_rcnn_sb_r50_fpn_1x_coco.py'
+    assert configs_found_by_mim(package)[name] == package / '.mim/configs' / name
 
 
 def test_the_stack_is_not_required():

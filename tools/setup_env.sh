@@ -3,7 +3,7 @@
 # .venv-docs. The first two are the stacks; the third only builds the documentation. PYTHON sets the
 # interpreter (default: the first CPython 3.10-3.13 found). If nothing changed, a second call returns
 # at once. UV_TORCH_BACKEND=cpu, an option of uv, installs PyTorch's CPU builds, which are much
-# smaller.
+# smaller. TORCH=2.15.0 installs another PyTorch than the pinned one. MMSB_VENV is the folder to make.
 set -u
 STACK="${1:-onedl}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -14,9 +14,9 @@ fail() {
 }
 
 case "$STACK" in
-  onedl) VENV=.venv ;;
-  openmmlab) VENV=.venv-openmmlab ;;
-  docs) VENV=.venv-docs ;;
+  onedl) VENV="${MMSB_VENV:-.venv}" ;;
+  openmmlab) VENV="${MMSB_VENV:-.venv-openmmlab}" ;;
+  docs) VENV="${MMSB_VENV:-.venv-docs}" ;;
   *) fail "STACK is '$STACK': give onedl, openmmlab or docs" ;;
 esac
 PINS=("requirements/$STACK.txt")
@@ -41,7 +41,7 @@ fi
 STAMP="$VENV/.installed"
 # Only the part of pyproject.toml above the settings of linter and tests affects what is installed.
 WANTED="$( (cat "${PINS[@]}" "requirements/$STACK.lock" setup.py model-index.yml
-  sed '/^\[tool.ruff\]/,$d' pyproject.toml) | cksum) $(pwd)"
+  sed '/^\[tool.ruff\]/,$d' pyproject.toml) | cksum) $(pwd)${TORCH:+ torch $TORCH}"
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$WANTED" ]; then exit 0; fi
 
 FREE=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
@@ -57,8 +57,16 @@ if ! command -v uv >/dev/null; then
   fi
 fi
 
-LOG=$(mktemp)
-trap 'rm -f "$LOG"' EXIT
+SCRATCH=$(mktemp -d)
+LOG="$SCRATCH/log"
+trap 'rm -rf "$SCRATCH"' EXIT
+LOCK="requirements/$STACK.lock"
+if [ -n "${TORCH:-}" ]; then # leave the pins that belong to the other PyTorch out
+  grep -vE '^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==' "$LOCK" > "$SCRATCH/lock"
+  { grep -vE '^(torch|torchvision)==' "${PINS[0]}"
+    printf '%s\n' "torch==$TORCH" torchvision; } > "$SCRATCH/requirements.txt"
+  LOCK="$SCRATCH/lock" PINS[0]="$SCRATCH/requirements.txt"
+fi
 step() {  # show the output; on failure print one line with the likely cause
   "$@" 2> >(tee "$LOG" >&2) && return
   sleep 0.2
@@ -75,9 +83,9 @@ echo "Setting up $VENV ($STACK, $("$PYTHON" --version)): up to $GIB GiB, once ..
 rm -f "$STAMP"
 step "$UV" venv -q --clear --python "$PYTHON" "$VENV"
 # Compile bytecode now, as pip does: if PYTHONDONTWRITEBYTECODE is set (in many containers), every
-# process would otherwise compile 3,500 files again, which takes 4 s.
-step "$UV" pip install --compile-bytecode --python "$VENV/bin/python" \
-  -c "requirements/$STACK.lock" "${PINS[@]/#/--requirements=}"
+# process would otherwise compile 3,500 files again, which takes 4 s. BYTECODE='' leaves it out.
+step "$UV" pip install ${BYTECODE---compile-bytecode} --python "$VENV/bin/python" \
+  -c "$LOCK" "${PINS[@]/#/--requirements=}"
 if [ "$STACK" != docs ]; then
   step "$UV" pip install -q --python "$VENV/bin/python" --no-deps -e .
   "$VENV/bin/python" -m mmsb.check_env || fail "the environment is incomplete (see above)"

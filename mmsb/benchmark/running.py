@@ -63,7 +63,7 @@ def run_benchmark(args) -> None:
         UserError: As in :func:`benchmark`, or ``args.out`` cannot be written.
     """
     names, presets = PRESETS[args.preset] if args.preset else ((), (dict(),))
-    names = args.networks or names
+    names = [given for name in args.networks or names for given in _in_runtimes(name, args.runtime)]
     given = {
         name: getattr(args, name)
         for name in ('mode', 'batch', 'shape', 'dtype', 'layout')
@@ -93,6 +93,12 @@ def run_benchmark(args) -> None:
         print(f'\n{comparison.setting}\n{as_text(*table(comparison))}', flush=True)
         if args.out:  # after each one, so that a run which is stopped leaves what it measured
             _write(args.out, args.name or args.preset or 'benchmark', found, comparisons)
+
+
+def _in_runtimes(name: str, runtimes: list[str]) -> list[str]:
+    if not name.endswith('.onnx') or runtimes == ['onnxruntime']:
+        return [name]
+    return [f'{runtime}:{name}' for runtime in runtimes]
 
 
 def _write(folder: Path, stem: str, found: dict, comparisons: list[Comparison]) -> None:

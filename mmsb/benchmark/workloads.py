@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-from mmsb.deployment.runtime import OnnxModel
+from mmsb.deployment.runtime import RUNTIMES
 from mmsb.engine.config import check_data_paths, name_files_in_errors, read_model_config
 from mmsb.studies.paper.networks import paper_networks
 from mmsb.studies.paper.printed import R50, SB_R50
@@ -92,7 +92,7 @@ def build_workload(name: str, data_batch: int | None = None) -> Workload:
 
     Args:
         name: A name of `NETWORKS`, `VARIANTS` or `DETECTION`, `STOCK`, or the path of a config or
-            of an ONNX file.
+            of an ONNX file, 'RUNTIME:FILE' for another runtime than ONNX Runtime.
         data_batch: Images a batch of the config's own training loader. Defaults to None: no data
             are loaded.
 
@@ -212,8 +212,11 @@ def _classifier(name: str) -> Workload:
     return _with_head(name, MODELS.build(cfg), num_classes)
 
 
-def _onnx(path: str) -> Workload:
-    run = OnnxModel(path)
+def _onnx(name: str) -> Workload:
+    runtime, _, path = name.rpartition(':')
+    if runtime not in RUNTIMES:  # the colon, if any, belongs to the path
+        runtime, path = 'onnxruntime', name
+    run = RUNTIMES[runtime](path)
 
     def inputs(batch, shape, device):
         return torch.randn(batch, 3, *shape), None
@@ -225,7 +228,8 @@ def _onnx(path: str) -> Workload:
         return run(images)
 
     # the file's parameters are not PyTorch's
-    return Workload(os.path.basename(path), nn.Module(), inputs, predict, loss)
+    label = os.path.basename(path) + (f' {runtime}' if path != name else '')
+    return Workload(label, nn.Module(), inputs, predict, loss)
 
 
 def _with_head(name: str, backbone: nn.Module, num_classes: int) -> Workload:

@@ -1,6 +1,7 @@
 """Publishing checkpoints: only weights and metadata, written atomically."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from io import BytesIO
@@ -12,9 +13,11 @@ import torch
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 from mmsb.utils.finite import warn_not_finite
-from mmsb.utils.safe_load import load_checkpoint_file
+from mmsb.utils.safe_load import META, load_checkpoint_file
 from mmsb.utils.safetensors import as_safetensors
 from mmsb.version import __version__
+
+FORMATS = ('pth', 'safetensors')
 
 
 def save_checkpoint(checkpoint: dict, path: str | os.PathLike, force: bool = False) -> None:
@@ -36,6 +39,7 @@ def publish_checkpoint(
     target: str | os.PathLike,
     force: bool = False,
     log: Callable[[str], None] | None = None,
+    format: str | None = None,
 ) -> Path:
     """Write the weights and metadata of a training checkpoint, with the file's hash in its name.
 
@@ -46,9 +50,13 @@ def publish_checkpoint(
 
     Args:
         source: The checkpoint to read.
-        target: ``NAME.pth``; ``NAME-<first 8 digits of the file's SHA-256>.pth`` is written.
+        target: ``NAME.pth`` or ``NAME.safetensors``; ``NAME-<first 8 digits of the file's
+            SHA-256>`` with the same ending is written. A safetensors file holds ``meta`` as JSON;
+            mmsb's tools read it, the toolboxes' own do not.
         force: Overwrite an existing file. Defaults to False.
         log: Called with lines on what was kept and left out. Defaults to None.
+        format: 'pth' or 'safetensors', for a ``target`` without ending. Defaults to None: the
+            ending of ``target`` decides.
 
     Returns:
         The path written.
@@ -56,9 +64,26 @@ def publish_checkpoint(
     Raises:
         UserError: A file cannot be read or written, or is not a checkpoint from mmengine.
     """
-    target = Path(target)
-    if target.suffix != '.pth':
-        raise UserError(f'{target} is not a checkpoint name: give NAME.pth')
+    path = _named(Path(target), format)
+    published, left = stripped(source)
+    as_content = _as_safetensors if path.suffix == '.safetensors' else _as_bytes
+    content = as_content(published)
+    path = path.with_stem(f'{path.stem}-{hashlib.sha256(content).hexdigest()[:8]}')
+    _write(content, path, force)
+    if log:
+        averaged = ' (averaged, EMAHook)' if 'ema_state_dict' in left else ''
+        tensors, meta = len(published['state_dict']), ', '.join(published['meta'])
+        log(f'kept: {tensors} tensors{averaged}; {meta}')
+        log(f'left out: {", ".join(left) or "nothing"}')
+    return path
+
+
+def stripped(source: str | os.PathLike) -> tuple[dict, list[str]]:
+    """Return ``state_dict`` and ``meta`` of a training checkpoint, and the names of the rest.
+
+    Raises:
+        UserError: The file cannot be read, or is not a checkpoint from mmengine.
+    """
     checkpoint = load_checkpoint_file(source)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise UserError(
@@ -70,15 +95,35 @@ def publish_checkpoint(
     meta = checkpoint.get('meta')
     meta = dict(_plain(meta) if isinstance(meta, dict) else {}, mmsb_version=__version__)
     meta.pop('hook_msgs', None)
-    content = _as_bytes(dict(meta=meta, state_dict=state))
-    path = target.with_stem(f'{target.stem}-{hashlib.sha256(content).hexdigest()[:8]}')
-    _write(content, path, force)
-    if log:
-        left = [name for name in checkpoint if name not in ('state_dict', 'meta')]
-        averaged = ' (averaged, EMAHook)' if 'ema_state_dict' in left else ''
-        log(f'kept: {len(state)} tensors{averaged}; {", ".join(meta)}')
-        log(f'left out: {", ".join(left) or "nothing"}')
-    return path
+    left = [name for name in checkpoint if name not in ('state_dict', 'meta')]
+    return dict(meta=meta, state_dict=state), left
+
+
+def _named(target: Path, format: str | None) -> Path:
+    """Return the target with the ending of its format."""
+    endings = [f'.{name}' for name in FORMATS]
+    if format and target.suffix not in endings:
+        return target.with_name(f'{target.name}.{format}')
+    if target.suffix not in endings:
+        raise UserError(f'{target} is not a checkpoint name: give NAME{" or NAME".join(endings)}')
+    if format and target.suffix != f'.{format}':
+        raise UserError(f'{target} does not end as --format {format} says: give NAME.{format}')
+    return target
+
+
+def _as_safetensors(published: dict) -> bytes:
+    state = {key: value for key, value in published['state_dict'].items() if torch.is_tensor(value)}
+    if odd := [key for key in published['state_dict'] if key not in state]:
+        raise UserError(
+            f'{odd[0]} is no tensor, which safetensors files cannot hold: give NAME.pth'
+        )
+    try:
+        meta = json.dumps(published['meta'])
+    except TypeError as error:
+        raise UserError(
+            f'meta holds what safetensors files cannot ({error}): give NAME.pth'
+        ) from error
+    return as_safetensors(state, {META: meta})
 
 
 def _as_bytes(checkpoint: dict) -> memoryview:

@@ -1,9 +1,12 @@
-"""CIFAR-100 for mmpretrain, real or synthetic."""
+"""CIFAR-100 for mmpretrain, real or synthetic, and a check of its files."""
 
 import os
 
+import numpy as np
+
 from mmsb.datasets.miniatures.folder import is_miniature
 from mmsb.registry import DATASETS
+from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import load_pickle
 
 MINIATURE = 'miniature CIFAR-100'
@@ -41,3 +44,39 @@ def CIFAR100(lazy_init: bool = False, **kwargs):
     if not lazy_init:
         dataset.full_init()
     return dataset
+
+
+def check_cifar100(root: str | os.PathLike, counts: dict[str, int] | None = None) -> None:
+    """Check the pickles in a folder ``cifar-100-python``.
+
+    Args:
+        root: The folder that holds it.
+        counts: Number of images in ``train`` and ``test``. Defaults to None: any.
+
+    Raises:
+        UserError: A file is missing, damaged or holds code, or images and labels do not fit.
+    """
+    folder = os.path.join(root, 'cifar-100-python')
+    contents = {}
+    for name in ('meta', 'train', 'test'):
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            raise UserError(f'{path} does not exist')
+        contents[name] = load_pickle(path, encoding='latin1')
+    names = contents['meta'].get('fine_label_names', ())
+    if len(names) != 100:
+        raise UserError(f'{folder}/meta lists {len(names)} classes, not 100')
+    for name in ('train', 'test'):
+        images, labels = contents[name].get('data'), contents[name].get('fine_labels', ())
+        shape = (counts[name] if counts else len(labels), 32 * 32 * 3)
+        if not isinstance(images, np.ndarray) or images.shape != shape or images.dtype != np.uint8:
+            raise UserError(
+                f'{folder}/{name} must hold {shape[0]} images of {shape[1]} bytes; it holds '
+                f'{getattr(images, "dtype", type(images).__name__)} of the shape '
+                f'{list(getattr(images, "shape", ()))}'
+            )
+        if len(labels) != len(images) or not all(0 <= label < 100 for label in labels):
+            raise UserError(
+                f'{folder}/{name} must hold one label from 0 to 99 per image; it has '
+                f'{len(labels)} labels for {len(images)} images'
+            )

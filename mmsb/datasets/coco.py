@@ -173,7 +173,7 @@ def _check_images(rows, path, image_dir, root, lines) -> bool:
         lines.append(f'{path}: {renamed} file names with backslashes (Windows) are read with /')
     unsized = [row for row in rows if not all(_is_size(row.get(k)) for k in ('width', 'height'))]
     for row in unsized:
-        size = _size_of(os.path.join(image_dir, row['file_name'])) if image_dir else None
+        size = size_of(os.path.join(image_dir, row['file_name'])) if image_dir else None
         if size is None:
             raise UserError(
                 f'{path}: image {row["file_name"]} has width {_short(row.get("width"))} and height '
@@ -216,7 +216,7 @@ def _check_image_files(rows, path, image_dir, lines) -> None:
     opened = rows[:: math.ceil(len(rows) / NUM_OPENED)] if rows else []
     wrong = []
     for row in opened:
-        size = _size_of(os.path.join(image_dir, row['file_name']))
+        size = size_of(os.path.join(image_dir, row['file_name']))
         if size is not None and size != (row['width'], row['height']):
             wrong.append((row, size))
     if wrong:
@@ -235,7 +235,7 @@ def _check_image_files(rows, path, image_dir, lines) -> None:
         lines.append(line)
 
 
-def _size_of(file: str) -> tuple[int, int] | None:
+def size_of(file: str) -> tuple[int, int] | None:
     """Return width and height of an image as it is loaded, or None if it cannot be read."""
     try:
         with Image.open(file) as image:

@@ -8,6 +8,23 @@ from mmsb.utils.files import EXTENSIONS, missing_files
 from mmsb.utils.names import listed
 
 
+def check_map_files(paths: list[str]) -> None:
+    """Check that all segmentation maps of a data set exist.
+
+    Args:
+        paths: The maps that its images need; None stands for an image that needs none.
+
+    Raises:
+        UserError: Maps are missing.
+    """
+    missing = missing_files(path for path in paths if path and '://' not in path)
+    if missing:
+        raise UserError(
+            f'segmentation map {missing[0]} does not exist: every image needs one of its name'
+            + (f' ({len(missing)} of {len(paths)} are missing)' if len(missing) > 1 else '')
+        )
+
+
 def check_maps(dataset) -> list[str]:
     """Check that every image of a built mmseg data set has a segmentation map.
 
@@ -20,13 +37,7 @@ def check_maps(dataset) -> list[str]:
     Raises:
         UserError: Maps are missing.
     """
-    paths = [dataset.get_data_info(i).get('seg_map_path') for i in range(len(dataset))]
-    missing = missing_files(path for path in paths if path and '://' not in path)
-    if missing:
-        raise UserError(
-            f'segmentation map {missing[0]} does not exist: every image needs one of its name'
-            + (f' ({len(missing)} of {len(dataset)} are missing)' if len(missing) > 1 else '')
-        )
+    check_map_files([dataset.get_data_info(i).get('seg_map_path') for i in range(len(dataset))])
     images = (dataset.data_prefix or {}).get('img_path')
     if not images or dataset.ann_file or not os.path.isdir(images):
         return []

@@ -77,12 +77,17 @@ class LoadImageFromFile(_LoadImageFromFile):
         self.num_skipped = 0
 
     def transform(self, results: dict) -> dict | None:
-        """Load ``results['img_path']``; return None if a corrupt image is skipped."""
+        """Load ``results['img_path']``; return None if a corrupt image is skipped.
+
+        If the data set gives the encoded image, ``img_bytes``, ``img_path`` only names it.
+        """
         path = results['img_path']
         if self.file_client_args is not None:
             return super().transform(results)
         try:
-            content = read_file(path, 'image', self.backend_args)
+            content = results.pop('img_bytes', None)
+            if content is None:
+                content = read_file(path, 'image', self.backend_args)
         except UserError:
             if self.ignore_empty:
                 return None

@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
-from mmsb.deployment.runtime import OnnxModel
+from mmsb.deployment.runtime import RUNTIMES, OnnxModel
 from mmsb.engine.config import check_data_paths, read_model_config, set_dataloader_defaults
 from mmsb.engine.explaining import explained_errors
 from mmsb.engine.runner import build_data, build_runner, prepare_data
@@ -19,17 +19,21 @@ from mmsb.utils.errors import UserError
 
 
 def evaluate(
-    config: str, model: str | os.PathLike, cfg_options: dict | None = None
+    config: str,
+    model: str | os.PathLike,
+    cfg_options: dict | None = None,
+    runtime: str = 'onnxruntime',
 ) -> dict[str, float]:
-    """Test an exported classifier or segmentor as ``tools/test.py`` tests the model.
+    """Test an exported classifier, segmentor or whole detector as ``tools/test.py`` tests models.
 
-    The toolbox does everything around the network: data, preprocessing, predictions from logits,
-    metrics.
+    The toolbox does everything around the network: data, preprocessing, predictions from the
+    outputs, metrics.
 
     Args:
         config: The config that the model was exported from.
         model: The ONNX file.
         cfg_options: Settings of the config to override. Defaults to None.
+        runtime: What runs the file: 'onnxruntime' (default), 'openvino' or 'tensorrt'.
 
     Returns:
         The metrics.
@@ -41,13 +45,11 @@ def evaluate(
     cfg = read_model_config(config, cfg_options)
     init_default_scope(cfg.default_scope)
     toolbox = toolbox_of(cfg)
-    if not toolbox.evaluates_exports:
-        raise UserError('exported detectors cannot be evaluated: give a classifier or segmentor')
-    exported = OnnxModel(model)
-    if exported.outputs != ['logits']:
+    exported = RUNTIMES[runtime](model)
+    if exported.outputs != list(toolbox.evaluated_outputs):
         raise UserError(
-            f'{model} outputs {", ".join(exported.outputs)}, not logits: export the whole model, '
-            'without --backbone'
+            f'{model} outputs {", ".join(exported.outputs)}, not '
+            f'{", ".join(toolbox.evaluated_outputs)}: {toolbox.export_for_evaluation}'
         )
     check_data_paths(cfg, ('test_dataloader',))
     set_dataloader_defaults(
@@ -71,15 +73,21 @@ def evaluate(
 
 
 def _replace_network(toolbox: Toolbox, model: nn.Module, exported: OnnxModel) -> None:
-    """Make the exported file compute the model's logits."""
+    """Make the exported file compute the model's outputs."""
 
-    def logits(images: Tensor, *_, **__) -> Tensor:
-        (found,) = exported(images)
-        if found.shape[1] != classes:
+    def outputs(images: Tensor, *_, **__) -> Tensor | list[Tensor]:
+        found = exported(images)
+        if len(found) > 1:  # boxes, scores, labels
+            labels = found[-1]
+            number, fits = int(labels.max()) + 1 if len(labels) else 0, int.__le__
+        else:
+            (found,) = found
+            number, fits = found.shape[1], int.__eq__
+        if not fits(number, classes):
             raise UserError(
-                f'{exported.path} has {found.shape[1]} classes, the config {classes}: '
+                f'{exported.path} has {number} classes, the config {classes}: '
                 'give the config that it was exported from'
             )
         return found
 
-    classes = toolbox.replace_network(model, logits)
+    classes = toolbox.replace_network(model, outputs)

@@ -19,7 +19,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmsb.deployment.detectors import OUTPUTS, detect, in_order_of, is_plain_two_stage
-from mmsb.deployment.operators import ExportSafe
+from mmsb.deployment.graphs import simplify
+from mmsb.deployment.operators import ExportSafe, make_exportable
 from mmsb.deployment.runtime import OnnxModel, check_packages
 from mmsb.engine.config import input_shape, read_model_config, use_weights
 from mmsb.engine.explaining import explained_errors
@@ -160,13 +161,15 @@ def export(
     if fuse_conv_bn:
         network.model = fuse_spatial_bias(network.model)
     toolbox.make_exportable(network.model)
+    if format == 'onnx':
+        make_exportable(network.model)
     step = divisor if divisor > 1 else 33  # any size is allowed: use odd ones
     sizes = [(1, 3 * step, 5 * step), (4, 4 * step, 3 * step)] if dynamic else []
     others = [(number, channels, *size) for number, *size in sizes]
     # Trace with batch 2 and a size that takes no special case for divisible sizes.
     example = torch.randn(2, *others[0][1:]) if dynamic else images
     try:
-        with _exporting(for_onnx=format == 'onnx'):
+        with _exporting(format == 'onnx', dynamic):
             content = WRITERS[format](network, example, dynamic, names, metadata)
     except Exception as error:  # exporters have errors of their own; their message is the reason
         raise UserError(
@@ -301,12 +304,12 @@ class _Network(nn.Module):
 
 
 @contextmanager
-def _exporting(for_onnx: bool):
+def _exporting(for_onnx: bool, dynamic: bool):
     """Replace operations that exporters do not support, and silence their known warnings."""
     with (
         warnings.catch_warnings(),
         torch.no_grad(),
-        ExportSafe() if for_onnx else nullcontext(),
+        ExportSafe(dynamic) if for_onnx else nullcontext(),
     ):
         # Tracer warnings are covered by the comparison; the TorchScript deprecation warning is
         # not actionable.
@@ -335,6 +338,7 @@ def _to_onnx(network, image, dynamic, names, metadata) -> bytes:
         dynamic_axes=axes,
     )
     model = onnx.load_from_string(file.getvalue())
+    simplify(model.graph)
     if dynamic:
         with torch.no_grad():
             _name_axes(model.graph.output, network(image))

@@ -1,10 +1,12 @@
-"""Loading, checking and running ONNX files."""
+"""Loading, checking and running ONNX files in ONNX Runtime, OpenVINO and TensorRT."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -76,26 +78,40 @@ class OnnxModel:
     """
 
     def __init__(self, path: str | os.PathLike):
-        load_onnx(path)
+        graph = load_onnx(path)
+        (image,) = graph.graph.input
+        dims = image.type.tensor_type.shape.dim
+        self.path, self.name = path, image.name
+        self.shape = [dim.dim_param or dim.dim_value for dim in dims]
+        self.outputs = [output.name for output in graph.graph.output]
+        self.metadata = {prop.key: prop.value for prop in graph.metadata_props}
+        self.run = self._start()
+
+    def _start(self) -> Callable[[np.ndarray], list[np.ndarray]]:
+        """Load the file into the runtime; return what computes the outputs of a batch."""
+        return self._session('CPUExecutionProvider')
+
+    def _session(self, provider: str) -> Callable[[np.ndarray], list[np.ndarray]]:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised as exceptions as well
         options.intra_op_num_threads = torch.get_num_threads()
-        self.session = onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider']
-        )
-        (image,) = self.session.get_inputs()
-        self.path, self.name, self.shape = path, image.name, image.shape
-        self.outputs = [output.name for output in self.session.get_outputs()]
-        self.metadata = self.session.get_modelmeta().custom_metadata_map
+        session = onnxruntime.InferenceSession(str(self.path), options, providers=[provider])
+        if provider not in session.get_providers():  # it falls back to the CPU with a warning
+            raise UserError(
+                f'ONNX Runtime cannot start its {provider}: check that the TensorRT and CUDA '
+                'libraries that it needs are installed'
+            )
+        return lambda images: session.run(None, {self.name: images})
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Run the model.
 
         Args:
-            images: Normalised images, (B, 3, H, W). B may differ from the file's fixed batch size,
-                but must be 1 for a detector's boxes.
+            images: Normalised images, (B, 3, H, W). B may differ from the file's fixed batch size.
+                For a detector's boxes B must be 1; a smaller image is padded with zeros to the
+                file's fixed size, as mmdet pads the images of a batch.
 
         Returns:
             The outputs.
@@ -103,21 +119,34 @@ class OnnxModel:
         Raises:
             UserError: The file expects images of another size, or one image at a time.
         """
-        self.check_size(images)
         if self.outputs == OUTPUTS:
             if len(images) > 1:
                 raise UserError(f'{self.path} takes one image at a time, not {len(images)}')
-            found = self.session.run(None, {self.name: images.cpu().numpy()})
+            images = self._padded(images)
+            found = self.run(images.cpu().numpy())
             return [torch.from_numpy(output).to(images.device) for output in found]
+        self.check_size(images)
         size = self.shape[0] if isinstance(self.shape[0], int) else len(images)
         outputs = []
         for part in images.split(size):
             filled = F.pad(part, (0, 0, 0, 0, 0, 0, 0, size - len(part)))
-            found = self.session.run(None, {self.name: filled.cpu().numpy()})
+            found = self.run(filled.cpu().numpy())
             outputs.append(
                 [torch.from_numpy(output[: len(part)]).to(images.device) for output in found]
             )
         return [torch.cat(parts) for parts in zip(*outputs, strict=True)]
+
+    def _padded(self, images: Tensor) -> Tensor:
+        height, width = (
+            wanted - length for wanted, length in zip(self.shape[2:], images.shape[2:], strict=True)
+        )
+        if min(height, width) < 0:
+            fixed, given = (' x '.join(map(str, x[2:])) for x in (self.shape, images.shape))
+            raise UserError(
+                f'{self.path} takes images of up to {fixed}, but one has {given}: export it with '
+                'a larger --shape'
+            )
+        return F.pad(images, (0, width, 0, height))
 
     def check_size(self, images: Tensor) -> None:
         """Raise an error for images whose height or width differs from the file's fixed size."""
@@ -128,3 +157,51 @@ class OnnxModel:
                 f'{self.path} takes images of {sizes[0]}, but one has {sizes[1]}: export it with '
                 '--dynamic'
             )
+
+
+class OpenVinoModel(OnnxModel):
+    """An ONNX file run by OpenVINO on the CPU, in float32 and as many threads as PyTorch.
+
+    Args and attributes are those of :class:`OnnxModel`.
+    """
+
+    def _start(self):
+        check_packages('openvino')
+        import openvino
+
+        options = {
+            'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+            'INFERENCE_PRECISION_HINT': 'f32',  # some processors would use bfloat16
+            'PERFORMANCE_HINT': 'LATENCY',
+            'ENABLE_CPU_PINNING': False,  # other processes may run on the same cores
+        }
+        compiled = openvino.Core().compile_model(str(self.path), 'CPU', options)
+        request = compiled.create_infer_request()
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            found = request.infer({0: images})
+            return [found[i].copy() for i in range(len(self.outputs))]  # the memory is reused
+
+        return run
+
+
+class TensorRTModel(OnnxModel):
+    """An ONNX file run by TensorRT, which ONNX Runtime's GPU package calls.
+
+    Args and attributes are those of :class:`OnnxModel`.
+    """
+
+    def _start(self):
+        import onnxruntime
+
+        provider = 'TensorrtExecutionProvider'
+        if provider not in onnxruntime.get_available_providers():
+            raise UserError(
+                '--runtime tensorrt needs a GPU, TensorRT and the GPU package of ONNX Runtime in '
+                'place of onnxruntime: pip uninstall onnxruntime, then pip install '
+                'onnxruntime-gpu tensorrt'
+            )
+        return self._session(provider)
+
+
+RUNTIMES = dict(onnxruntime=OnnxModel, openvino=OpenVinoModel, tensorrt=TensorRTModel)

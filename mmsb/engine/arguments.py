@@ -5,6 +5,7 @@ import os
 
 from mmengine.config import DictAction
 
+from mmsb.engine.tracking import TRACKERS, parse_trackers
 from mmsb.utils.errors import UserError
 
 
@@ -16,9 +17,17 @@ class _Settings(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
+class _Trackers(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        found = dict(getattr(namespace, self.dest) or {})
+        found.update(parse_trackers(values))
+        setattr(namespace, self.dest, found)
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='logs and checkpoints; default work_dirs/<config name>')
     _overrides(parser, action=_Settings)
+    _tracking(parser, action=_Trackers, default={})
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -48,6 +57,17 @@ def _overrides(parser: argparse.ArgumentParser, **cfg_options) -> None:
         '--allow-partial',
         action='store_true',
         help='load checkpoints that lack a part of the weights; the part keeps random values',
+    )
+
+
+def _tracking(parser: argparse.ArgumentParser, **track) -> None:
+    parser.add_argument(
+        '--track',
+        nargs='+',
+        metavar=('TRACKER', 'KEY=VALUE'),
+        help=f'write losses and metrics to {", ".join(TRACKERS)} too, each with its options, '
+        'e.g. --track tensorboard wandb project=sb',
+        **track,
     )
 
 
@@ -162,13 +182,14 @@ def parse_seeds_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     _optimization(parser)
     _overrides(parser)
+    _tracking(parser)
     args = parser.parse_args(argv)
     switches = (
         *('amp', 'auto_scale_lr', 'no_pin_memory', 'no_persistent_workers'),
         'allow_partial',
     )
     args.flags = [f'--{name.replace("_", "-")}' for name in switches if getattr(args, name)]
-    for name in ('amp_dtype', 'cfg_options'):
+    for name in ('amp_dtype', 'cfg_options', 'track'):
         value = getattr(args, name)
         if value:
             values = [value] if isinstance(value, str) else value

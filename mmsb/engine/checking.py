@@ -14,6 +14,7 @@ from torch import nn
 from mmsb.checkpoints.fitting import unwrapped
 from mmsb.datasets.coco import check_coco, check_names, read_coco
 from mmsb.datasets.folders import ClassFolders, compare_class_folders, find_class_folders
+from mmsb.datasets.huggingface import compare_class_names
 from mmsb.datasets.maps import check_maps
 from mmsb.datasets.naming import NamingPipeline
 from mmsb.engine.config import LOADERS, data_paths, leaf_datasets, metrics_of
@@ -39,7 +40,7 @@ def check_data(cfg: Config, names: tuple[str, ...]) -> list[str]:
     Raises:
         UserError: The data cannot be read, or does not fit the classes or the other data sets.
     """
-    lines, mended, folders = [], {}, []
+    lines, mended, folders, hugging = [], {}, [], []
     for name in LOADERS:
         if cfg.get(name) is None:
             continue
@@ -54,8 +55,12 @@ def check_data(cfg: Config, names: tuple[str, ...]) -> list[str]:
                 found = _class_folders(dataset, kind)
                 if found is not None:
                     folders.append((name, dataset, kind, found))
+            elif name in names and _like(kind, 'HuggingFaceImages'):
+                hugging.append(dataset)
     for _, _, _, found in folders[1:]:
         compare_class_folders(folders[0][3], found)
+    for dataset in hugging[1:]:
+        compare_class_names(hugging[0], dataset)
     for name, dataset, kind, found in folders:
         if name in names:
             files = found.files()
@@ -225,8 +230,9 @@ def _check_class_weight(name: str, model: nn.Module, count: int) -> None:
     head = model.get_submodule(name.removeprefix('model.'))
     for loss_name, loss in head.named_modules():
         weight = getattr(loss, 'class_weight', None)
-        # mmdet's softmax has background, too
-        fits = (count, count + 1) if name.endswith('bbox_head') else (count,)
+        # mmdet's softmax has background, too; heads of queries have "no object"
+        has_one_more = name.endswith('bbox_head') or hasattr(head, 'num_queries')
+        fits = (count, count + 1) if has_one_more else (count,)
         if isinstance(weight, list | tuple) and len(weight) not in fits:
             raise UserError(
                 f'{name}.{loss_name}.class_weight has {len(weight)} values for {count} classes: '

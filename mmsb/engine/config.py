@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 
 from mmsb.engine.checkpointing import LAST, latest_checkpoint
 from mmsb.engine.overrides import apply_overrides
+from mmsb.engine.tracking import add_trackers
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError, reason_of
 
@@ -96,7 +97,7 @@ def load_config(args: Namespace) -> Config:
     """Read the config and apply the flags that training and testing share.
 
     Args:
-        args: ``config``, ``cfg_options``, ``work_dir``, ``launcher``.
+        args: ``config``, ``cfg_options``, ``work_dir``, ``launcher``, ``track``.
 
     Returns:
         The config, with ``work_dir`` and ``launcher`` set.
@@ -105,6 +106,7 @@ def load_config(args: Namespace) -> Config:
         UserError: The config does not exist, or its toolbox is missing or broken.
     """
     cfg = read_config(args.config, args.cfg_options)
+    add_trackers(cfg, args.track)
     cfg.launcher = args.launcher
     cfg.work_dir = (
         args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(args.config).stem)
@@ -136,7 +138,31 @@ def apply_train_args(cfg: Config, args: Namespace) -> None:
         for one in [init_cfg] if isinstance(init_cfg, dict) else init_cfg:
             if one.get('type') == 'Pretrained':
                 one.allow_partial = True
+    _load_whole_model(cfg)
     set_dataloader_defaults(cfg, args, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
+
+
+def _load_whole_model(cfg: Config) -> None:
+    """Load the checkpoint of the model's own ``init_cfg`` as ``load_from``, in place.
+
+    mmengine would take the tensors whose names happen to fit, and only warn about the others.
+    """
+    init_cfg = cfg.model.get('init_cfg')
+    if cfg.get('default_scope') == 'mmpretrain' and cfg.model.get('pretrained'):
+        init_cfg = dict(type='Pretrained', checkpoint=cfg.model.pretrained)  # its older name
+        cfg.model.pretrained = None
+    if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+        return
+    path = init_cfg.get('checkpoint')
+    if init_cfg.get('prefix'):
+        raise UserError(
+            f'model.init_cfg with a prefix is not checked: give load_from={path} for the whole '
+            'model, or model.backbone.init_cfg for its backbone'
+        )
+    cfg.model.init_cfg = None
+    if not cfg.get('load_from'):
+        cfg.load_from = path
+        print_log(f'model.init_cfg: {path} is loaded as load_from, which is checked', 'current')
 
 
 def find_resumed(cfg: Config, resume: str | None) -> None:

@@ -28,6 +28,7 @@ from mmsb.engine.explaining import (
 )
 from mmsb.engine.loading import CheckpointContentHook
 from mmsb.engine.resumable import ResumableRunner
+from mmsb.engine.tracking import TrackTestHook
 from mmsb.models import SpatialBias, fuse_spatial_bias
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
@@ -107,6 +108,8 @@ def test(args: Namespace) -> dict[str, float]:
         with explained_errors(cfg):
             with explained_building(cfg):
                 runner = build_runner(cfg, whole=True, allow_partial=args.allow_partial)
+            if args.track:
+                runner.register_hook(TrackTestHook())
             if args.out:
                 runner.test_evaluator.metrics.append(toolbox_of(cfg).dump(args.out))
             build_data(runner, ['test_dataloader'], lines)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from mmsb.checkpoints.fitting import weights_of, whole_weights
 from mmsb.engine.config import read_model_config
 from mmsb.models.finding import find_resnet
+from mmsb.models.pretrained import init_quietly
 from mmsb.utils.errors import UserError
 from mmsb.utils.finite import warn_not_finite
 from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
@@ -34,7 +34,7 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] |
         UserError: The file is missing or damaged, or belongs to another model.
     """
     content = load_checkpoint_file(checkpoint)
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(deepcopy(cfg.model))  # mmdet's DETRs write into their config
     state = whole_weights(model, content, checkpoint)
     model.load_state_dict(state, strict=False)
     warn_not_finite(state, f'checkpoint {checkpoint}')
@@ -76,13 +76,7 @@ def load_backbone(
         torch.manual_seed(seed)
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         if checkpoint is None:
-            logger = MMLogger.get_current_instance()
-            level = logger.level
-            logger.setLevel(logging.WARNING)  # otherwise it lists every weight
-            try:
-                model.backbone.init_weights()
-            finally:
-                logger.setLevel(level)
+            init_quietly(model.backbone)
         else:
             state = _backbone_weights(checkpoint, model.backbone)
             model.backbone.load_state_dict(state, strict=False)

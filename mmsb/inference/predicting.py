@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from copy import deepcopy
 from pathlib import Path
 
 from mmengine.registry import MODELS, init_default_scope
@@ -62,7 +63,8 @@ def predict_images(
     with explained_errors(cfg), redirect_stdout(sys.stderr):  # stdout is for the predictions
         # the toolboxes' inferencers load any part of any file
         content = load_checkpoint_source(checkpoint)
-        whole_weights(MODELS.build(cfg.model), content, checkpoint)
+        # a copy: mmdet's DETRs write into their config, which then cannot be built again
+        whole_weights(MODELS.build(deepcopy(cfg.model)), content, checkpoint)
         predict = toolbox_of(cfg).predictor(cfg, checkpoint, device, min_score)
     os.makedirs(out_dir, exist_ok=True)
     outs = output_paths(images, out_dir)

@@ -1,20 +1,31 @@
 """Start a backbone from a ResNet's checkpoint: all of it, or an error that says what is missing."""
 
-import ast
 import logging
 import re
 
-from mmengine.logging import print_log
-from mmengine.model import update_init_info
+from mmengine.logging import MMLogger, print_log
+from mmengine.model import BaseModule, update_init_info
 from torch import nn
 
 from mmsb.models.finding import find_resnet
 from mmsb.models.growing import GrowthReport, grow_state_dict
+from mmsb.utils.config_text import recorded_config
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import load_checkpoint_source
 
 # Settings that change what a ResNet computes but not the names and shapes of its tensors.
 _UNSEEN = dict(style='pytorch', strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
+
+
+def init_quietly(module: BaseModule) -> None:
+    """Initialise a module's weights without mmengine's line per weight; warnings are logged."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        module.init_weights()
+    finally:
+        logger.setLevel(level)
 
 
 def load_pretrained(
@@ -143,24 +154,12 @@ def recorded_settings(content, checkpoint: str) -> dict:
     if address and (address[1] == 'torchvision' or 'download.pytorch.org/models/' in checkpoint):
         return dict(_UNSEEN)
     meta = content.get('meta') if isinstance(content, dict) else None
-    text = meta.get('config') if isinstance(meta, dict) else None
-    if not isinstance(text, str) or len(text) > 1_000_000:
+    model = recorded_config(meta).get('model')
+    settings = model.get('backbone') if isinstance(model, dict) else None
+    if not isinstance(settings, dict) or 'ResNe' not in str(settings.get('type')):
         return {}
     try:
-        model = next(
-            node.value
-            for node in ast.parse(text).body
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == 'model'
-        )
-        backbone = next(item.value for item in model.keywords if item.arg == 'backbone')
-        settings = {item.arg: item.value for item in backbone.keywords}
-        if 'ResNe' not in ast.literal_eval(settings['type']):
-            return {}
-        found = {
-            key: type(value)(ast.literal_eval(settings[key])) if key in settings else value
-            for key, value in _UNSEEN.items()
-        }
-        return found if found['style'] in ('pytorch', 'caffe') else {}
-    except (StopIteration, KeyError, AttributeError, TypeError, ValueError, SyntaxError,
-            RecursionError, MemoryError):  # fmt: skip
+        found = {key: type(value)(settings.get(key, value)) for key, value in _UNSEEN.items()}
+    except TypeError:
         return {}
+    return found if found['style'] in ('pytorch', 'caffe') else {}

@@ -58,7 +58,8 @@ class Toolbox:
         tta_meta_keys: Meta keys that it needs in packed inputs; empty to keep those of the config.
         cam_method: Default method of class activation maps.
         export_note: Note on the parts that an exported model lacks; None if it is complete.
-        evaluates_exports: Whether exported logits can replace the model in a test.
+        evaluated_outputs: Outputs of an exported file that can replace the model in a test.
+        export_for_evaluation: How to export a file with these outputs.
     """
 
     name = ''
@@ -68,7 +69,8 @@ class Toolbox:
     tta_meta_keys: tuple[str, ...] = ()
     cam_method = 'gradcam'
     export_note: str | None = None
-    evaluates_exports = True
+    evaluated_outputs: tuple[str, ...] = ('logits',)
+    export_for_evaluation = 'export the whole model, without --backbone'
 
     # ------------------------------------------------------------- configs
 
@@ -178,9 +180,9 @@ class Toolbox:
     def make_exportable(self, model: nn.Module) -> None:
         """Replace modules that exporters cannot trace, in place."""
 
-    def replace_network(self, model: nn.Module, logits: Callable) -> int:
-        """Let a function of images compute the model's logits; post-processing stays. Return the
-        number of classes."""
+    def replace_network(self, model: nn.Module, outputs: Callable) -> int:
+        """Let a function of images compute the model's logits, or for a detector boxes, scores and
+        labels; post-processing stays. Return the number of classes."""
         raise NotImplementedError
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -34,7 +35,10 @@ class MMDet(Toolbox):
         'and NMS are exported only for plain two-stage detectors, to ONNX, with batch 1 and a '
         'fixed size'
     )
-    evaluates_exports = False
+    evaluated_outputs = ('boxes', 'scores', 'labels')
+    export_for_evaluation = (
+        'export a plain two-stage detector, without --backbone, --batch and --dynamic'
+    )
 
     def resnet(self, **options) -> nn.Module:
         """Build the toolbox's own ResNet-50, for comparisons."""
@@ -112,6 +116,22 @@ class MMDet(Toolbox):
         scores, deltas, *_ = head(features)
         found = dict(pyramid=features, scores=scores, deltas=deltas)
         return {f'{name}{i}': x for name, levels in found.items() for i, x in enumerate(levels)}
+
+    def replace_network(self, model: nn.Module, outputs: Callable) -> int:
+        def predict(images: Tensor, samples: list, rescale: bool = True) -> list:
+            results = []
+            for image, sample in zip(images.split(1), samples, strict=True):
+                boxes, scores, labels = outputs(image)
+                height, width = sample.img_shape  # without padding, into which boxes may reach
+                limits = boxes.new_tensor([width, height, width, height])
+                boxes = boxes.clamp(min=0).minimum(limits)
+                if rescale:
+                    boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
+                results.append(InstanceData(bboxes=boxes, scores=scores, labels=labels))
+            return model.add_pred_to_datasample(samples, results)
+
+        model.predict = predict
+        return model.roi_head.bbox_head.num_classes
 
     def answer(self, model: nn.Module, images: Tensor, samples: list) -> list:
         """Predict boxes with scores and labels, in pixels of the input."""

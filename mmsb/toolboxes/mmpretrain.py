@@ -72,8 +72,8 @@ class MMPretrain(Toolbox):
         score = answer.softmax(0)[index].item()
         return Target(answer[index], f'{network.class_name(index)} {score:.2f}')
 
-    def replace_network(self, model: nn.Module, logits: Callable) -> int:
-        model.extract_feat = logits
+    def replace_network(self, model: nn.Module, outputs: Callable) -> int:
+        model.extract_feat = outputs
         model.head.forward = lambda found: found
         return model.head.num_classes
 

@@ -118,8 +118,8 @@ class MMSeg(Toolbox):
                     align_corners=module.align_corners,
                 )
 
-    def replace_network(self, model: nn.Module, logits: Callable) -> int:
-        model.encode_decode = logits
+    def replace_network(self, model: nn.Module, outputs: Callable) -> int:
+        model.encode_decode = outputs
         return model.decode_head.out_channels  # one for two classes, if it is binary
 
 

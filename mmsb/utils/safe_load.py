@@ -4,6 +4,7 @@ import argparse
 import codecs
 import functools
 import io
+import json
 import logging
 import os
 import pickle
@@ -20,8 +21,10 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmsb.utils.errors import UserError
-from mmsb.utils.safetensors import is_safetensors, read_safetensors
+from mmsb.utils.hub import PREFIX, download
+from mmsb.utils.safetensors import is_safetensors, read_metadata, read_safetensors
 
+META = 'mmsb_meta'  # the name of a published checkpoint's ``meta``, as JSON, in safetensors files
 _AGAIN = 'copy or download it again'
 # The first bytes of files that are given in place of a checkpoint: what they are, what to do.
 _OTHER_FILES = {
@@ -144,7 +147,8 @@ def _safe_load(load: Callable, file, map_location=None, mmap: bool | None = None
                     content = read_safetensors(name)
                     if isinstance(map_location, str | torch.device):
                         content = {key: x.to(map_location) for key, x in content.items()}
-                    return content
+                    meta = read_metadata(name).get(META)
+                    return dict(meta=json.loads(meta), state_dict=content) if meta else content
             if _is_plain_pickle(name):
                 return load_pickle(name, encoding='latin1')
         options = dict(mmap=True) if mmap and is_path and zipfile.is_zipfile(name) else {}
@@ -181,6 +185,15 @@ def load_checkpoint_source(checkpoint: str):
         return load_checkpoint_file(os.path.expanduser(checkpoint))
     with safe_loading():
         return CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'current')
+
+
+@CheckpointLoader.register_scheme(prefixes=PREFIX)
+def _load_from_hub(filename: str, map_location=None):
+    """Load ``hf://OWNER/NAME``, the backbone of a model on the Hub, or ``hf://OWNER/NAME/FILE``."""
+    owner, name, file = f'{filename.removeprefix(PREFIX)}//'.split('/', 2)
+    path = download(f'{owner}/{name}', file.strip('/') or 'model.safetensors')
+    with safe_loading():
+        return torch.load(path, map_location)
 
 
 def checkpoint_keys(path: str) -> list[str]:

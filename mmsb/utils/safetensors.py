@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -41,8 +42,7 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, Tensor]:
         ValueError: The file is damaged or has a type that is not in `DTYPES`.
     """
     with open(path, 'rb') as file:
-        length = int.from_bytes(file.read(8), 'little')
-        header = json.loads(file.read(length))
+        header = _header(file)
         data = bytearray(file.read())
     tensors = {}
     for name, entry in header.items():
@@ -60,13 +60,31 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, Tensor]:
     return tensors
 
 
-def as_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """Return the text that a safetensors file holds beside its tensors, by name."""
+    with open(path, 'rb') as file:
+        return _header(file).get('__metadata__') or {}
+
+
+def _header(file: BinaryIO) -> dict:
+    return json.loads(file.read(int.from_bytes(file.read(8), 'little')))
+
+
+def as_safetensors(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> bytes:
     """Return the content of a safetensors file that holds the tensors.
+
+    Args:
+        tensors: The tensors by name. Tensors that share memory are written several times.
+        metadata: Text to hold beside them, by name. Defaults to None: only ``format='pt'``, by
+            which transformers knows the library.
 
     Raises:
         UserError: A tensor has a type that is not in `DTYPES`.
     """
-    header, parts, begin = {}, [], 0
+    header = dict(__metadata__=dict(format='pt', **(metadata or {})))
+    parts, begin = [], 0
     for name, tensor in tensors.items():
         if tensor.dtype not in _NAMES:
             raise UserError(

@@ -49,22 +49,23 @@ def default_root(monkeypatch):
 def test_loads_and_builds(path):
     cfg = load(path)
     pytest.importorskip(cfg.default_scope)
-    assert cfg.custom_imports == dict(imports=['mmsb'], allow_failed_imports=False)
+    # mmseg's Mask2Former consists of parts of mmdet
+    imports = ['mmsb', 'mmdet.models'] if 'segmentors/mask2former' in path else ['mmsb']
+    assert cfg.custom_imports == dict(imports=imports, allow_failed_imports=False)
     # mmpretrain's ResNet reads numbers from tensors as it is built
     device = 'cpu' if Path(path).name.startswith('resnet') and 'cifar' not in path else 'meta'
     models = importlib.import_module(f'{cfg.default_scope}.registry').MODELS
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device(device):
         model = models.build(cfg.model)
-    if hasattr(model, 'head'):
-        channels = [model.head.in_channels]
-    elif model.with_neck:
-        channels = model.neck.in_channels
-    else:
-        channels = [model.decode_head.in_channels]
-    names = [model.backbone.res_layers[i] for i in model.backbone.out_indices]
+    # the neck's or else the head's input channels, of all features or of the last
+    parts = ('neck', 'panoptic_head', 'decode_head', 'head')
+    part = next(cfg.model[name] for name in parts if 'in_channels' in cfg.model.get(name, {}))
+    channels = part.in_channels if isinstance(part.in_channels, list) else [part.in_channels]
+    names = [model.backbone.res_layers[i] for i in model.backbone.out_indices[-len(channels) :]]
     blocks = [getattr(model.backbone, name)[-1] for name in names]
     last = [getattr(block, 'conv3', None) or block.conv2 for block in blocks]
     assert channels == [conv.out_channels for conv in last]
+    assert len(channels) == len(model.backbone.out_indices) or 'deeplab' in path
     # every part of the recipe is one that the toolbox knows
     registries = importlib.import_module(f'{cfg.default_scope}.registry')
     loader = cfg.train_dataloader

@@ -1,13 +1,17 @@
 """Exported models have their model's metrics, as tools/test.py finds them."""
 
+import json
+
 import pytest
 import torch
 
 from mmsb.deployment.evaluating import evaluate
 from mmsb.deployment.exporting import export
+from mmsb.deployment.runtime import OnnxModel
 from mmsb.engine import test as run_test
 from mmsb.engine.arguments import parse_test_args
 from tests.conftest import MINI_SB, ROOT, assert_one_line
+from tests.weights import build_randomised
 
 
 def options(scope, data):
@@ -65,6 +69,44 @@ def test_it_is_the_file_that_predicts(tiny, data, tmp_path):
     assert found['accuracy/top1'] == pytest.approx(100 / 36)
 
 
+def test_a_detector(mini_coco, tmp_path, monkeypatch):
+    """A file that finds the annotated boxes, at the size of its input, gets an AP of 1."""
+    pytest.importorskip('mmdet')
+    config, out, checkpoint = str(ROOT / MINI_SB), tmp_path / 'm.onnx', tmp_path / 'm.pth'
+    model = build_randomised(config, 2.5).float()
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    settings = {'model.test_cfg.rcnn.score_thr': 0.01}
+    export(config, str(checkpoint), out=out, shape=(256, 256), cfg_options=settings)
+    path = mini_coco / 'annotations' / 'instances_val2017.json'
+    settings = {
+        'test_dataloader.dataset.data_root': str(mini_coco),
+        'test_dataloader.num_workers': 0,
+        'test_evaluator.ann_file': str(path),
+    }
+    metrics = evaluate(config, out, settings)
+    assert 0 <= metrics['coco/bbox_mAP'] < 0.2
+    coco = json.loads(path.read_text())
+    ids = sorted(category['id'] for category in coco['categories'])
+    images = iter(sorted(coco['images'], key=lambda image: image['id']))
+
+    def found(self, batch):
+        image = next(images)
+        height, width = image['height'], image['width']
+        scale = 256 / max(height, width)  # as the config enlarges images, to whole pixels
+        factors = [int(side * scale + 0.5) / side for side in (width, height)] * 2
+        own = [a for a in coco['annotations'] if a['image_id'] == image['id']]
+        x, y, w, h = torch.tensor([a['bbox'] for a in own]).unbind(1)
+        boxes = torch.stack([x, y, x + w, y + h], 1) * torch.tensor(factors)
+        return [
+            boxes,
+            torch.ones(len(own)),
+            torch.tensor([ids.index(a['category_id']) for a in own]),
+        ]
+
+    monkeypatch.setattr(OnnxModel, '__call__', found)
+    assert evaluate(config, out, settings)['coco/bbox_mAP'] == pytest.approx(1, abs=1e-3)
+
+
 def test_bad_input(tiny, exported, data, tmp_path):
     for name in ('mmpretrain', 'mmseg', 'mmdet'):
         pytest.importorskip(name)
@@ -75,7 +117,7 @@ def test_bad_input(tiny, exported, data, tmp_path):
         model = model or exported('mmpretrain')
         assert_one_line(lambda: evaluate(config, model, settings), message)
 
-    refused('give a classifier or segmentor', config=str(ROOT / MINI_SB))
+    refused('not boxes, scores, labels: export a plain two-stage', config=str(ROOT / MINI_SB))
     refused('nowhere.onnx does not exist', model=str(tmp_path / 'nowhere.onnx'))
     (tmp_path / 'text.onnx').write_text('no model')
     refused('text.onnx is damaged or not an ONNX file', model=str(tmp_path / 'text.onnx'))

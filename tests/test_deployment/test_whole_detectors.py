@@ -1,14 +1,16 @@
 """Exported boxes against those that mmdet predicts."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmsb.deployment.detectors import OUTPUTS, detect, in_order_of, is_plain_two_stage
 from mmsb.deployment.exporting import export
 from mmsb.deployment.quantizing import quantize
-from mmsb.deployment.runtime import OnnxModel
+from mmsb.deployment.runtime import OnnxModel, OpenVinoModel
 from tests.conftest import MINI_SB, ROOT, assert_one_line
 from tests.weights import build_randomised
 
@@ -87,14 +89,20 @@ def test_onnx(tmp_path):
     assert write(0.2, fuse_conv_bn=True).note is None
     model.roi_head.test_cfg.score_thr = 0.2
     exported, numbers = OnnxModel(path), set()
+    other = OpenVinoModel(path) if find_spec('openvino') else exported
     assert json.loads(exported.metadata['outputs']) == exported.outputs == OUTPUTS
     for image in images(3):
         wanted = predict(model, image)
         assert_same(exported(image), wanted)
+        assert_same(other(image), wanted)
         assert wanted[1].std() > 0.03 and wanted[2].unique().numel() > 2
         numbers.add(len(wanted[0]))
     assert len(numbers) > 1
     assert_one_line(lambda: exported(torch.cat(images(2))), 'takes one image at a time, not 2')
+    small = images(1)[0][..., :80, :100]  # is padded as mmdet pads the images of a batch
+    assert_same(exported(small), exported(F.pad(small, (0, 28, 0, 16))))
+    large = torch.zeros(1, 3, 128, 128)
+    assert_one_line(lambda: exported(large), 'images of up to 96 x 128, but one has 128 x 128')
     assert_one_line(lambda: quantize(path, 'fp16'), 'boxes, which need float32')
     assert_one_line(lambda: write(2.0), 'finds nothing in the random image')
     # traced on an image where it finds something, run on one where it does not

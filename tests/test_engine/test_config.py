@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmsb.engine import config as engine_config
 from mmsb.engine.arguments import parse_test_args, parse_train_args
 from mmsb.engine.distributed import prepare_for_cpu
+from mmsb.utils.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +61,21 @@ def test_nothing_changes_without_flags():
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert after[name].pop('persistent_workers') is False  # there are no workers
     assert after.to_dict() == before.to_dict()
+
+
+def test_weights_of_the_whole_model():
+    """mmengine loads what fits of ``model.init_cfg`` and only warns; ``load_from`` is checked."""
+    init_cfg = dict(type='Pretrained', checkpoint='whole.pth')
+    cfg = train_cfg(model=dict(type='M', init_cfg=init_cfg))
+    assert cfg.load_from == 'whole.pth' and cfg.model.init_cfg is None
+    cfg = train_cfg(model=dict(type='M', init_cfg=init_cfg), load_from='other.pth')
+    assert cfg.load_from == 'other.pth'
+    cfg = train_cfg(model=dict(type='M', pretrained='whole.pth'), default_scope='mmpretrain')
+    assert cfg.load_from == 'whole.pth' and cfg.model.pretrained is None
+    cfg = train_cfg(model=dict(type='M', init_cfg=dict(type='Normal', layer='Conv2d')))
+    assert cfg.model.init_cfg.type == 'Normal' and 'load_from' not in cfg
+    with pytest.raises(UserError, match=r'load_from=whole\.pth'):
+        train_cfg(model=dict(type='M', init_cfg=dict(init_cfg, prefix='module')))
 
 
 def test_data_loaders_of_mmpretrain():

@@ -17,7 +17,7 @@ from mmsb.datasets.miniatures.ade20k import make_mini_ade20k
 from mmsb.datasets.miniatures.imagenet import make_mini_imagenet
 from mmsb.engine import test as run_test
 from mmsb.engine.arguments import parse_test_args
-from tests.conftest import MINI_SB, ROOT
+from tests.conftest import MINI_SB, ROOT, tracked
 
 FPN, CLASSIFIER = (
     'configs/mini/fpn_sb_r18_mini_ade20k.py',
@@ -99,9 +99,12 @@ def evaluate(data, tmp_path, monkeypatch):
     return run
 
 
-def test_detection_of_the_truth(evaluate):
-    metrics = evaluate('mmdet', MINI_SB)
+def test_detection_of_the_truth(evaluate, tmp_path):
+    metrics = evaluate('mmdet', MINI_SB, '--track', 'tensorboard')
     assert metrics['coco/bbox_mAP'] == metrics['coco/bbox_mAP_75'] == 1.0
+    numbers = {key: value for key, value in metrics.items() if value == value}  # not nan
+    found = tracked(tmp_path / 'work')
+    assert numbers and numbers == {key: pytest.approx(found[key][0]) for key in numbers}
 
 
 def test_ap_is_pycocotools_on_the_written_predictions(evaluate, mini_coco, tmp_path):
@@ -161,8 +164,14 @@ def test_ap_by_hand(tmp_path):
     assert metrics['coco/bbox_mAP'] == pytest.approx(mean, abs=5.1e-4)
 
 
-def test_segmentation_of_the_truth(evaluate):
-    metrics = evaluate('mmseg', FPN)
+def assert_tracked(metrics, tmp_path):
+    found = tracked(tmp_path / 'work')
+    assert found == {name: {0: pytest.approx(value)} for name, value in metrics.items()}
+
+
+def test_segmentation_of_the_truth(evaluate, tmp_path):
+    metrics = evaluate('mmseg', FPN, '--track', 'tensorboard')
+    assert_tracked(metrics, tmp_path)
     assert metrics['aAcc'] == metrics['mIoU'] == metrics['mAcc'] == 100.0
 
 
@@ -241,7 +250,9 @@ def test_miou_by_hand():
 
 def test_classification_of_the_truth(evaluate, tmp_path):
     out = tmp_path / 'scores.pkl'
-    assert evaluate('mmpretrain', CLASSIFIER, '--out', str(out))['accuracy/top1'] == 100.0
+    metrics = evaluate('mmpretrain', CLASSIFIER, '--out', str(out), '--track', 'tensorboard')
+    assert metrics['accuracy/top1'] == 100.0
+    assert_tracked(metrics, tmp_path)
     found = load(out)
     assert len(found) == 72
     assert all(sample['pred_score'].argmax() == sample['gt_label'] for sample in found)

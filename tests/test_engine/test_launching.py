@@ -12,9 +12,11 @@ import time
 
 import pytest
 import torch
+from pytest import approx
 
+from mmsb.engine.training_log import read_log
 from tests import readme
-from tests.conftest import MINI_SB, ROOT, TINY, tool_environment
+from tests.conftest import MINI_SB, ROOT, TINY, tool_environment, tracked
 
 pytest.importorskip('mmdet')
 
@@ -24,7 +26,8 @@ def trained(run_tool, tmp_path_factory):
     """A work directory after one epoch on two processes, started from another folder."""
     cwd = tmp_path_factory.mktemp('elsewhere')
     script = ROOT / 'tools/dist_train.sh'
-    done = run_tool(script, ROOT / MINI_SB, 2, '--seed', 0, '--cfg-options', *TINY, cwd=cwd)
+    flags = ['--seed', 0, '--track', 'tensorboard', '--cfg-options', *TINY]
+    done = run_tool(script, ROOT / MINI_SB, 2, *flags, cwd=cwd)
     return cwd / 'work_dirs' / 'faster_rcnn_sb_r18_fpn_mini_coco', done
 
 
@@ -33,6 +36,14 @@ def test_two_processes_train_and_evaluate(trained):
     assert (work_dir / 'epoch_1.pth').is_file()
     assert 'coco/bbox_mAP_50' in done.stdout
     assert '[1][2/2]' in done.stdout  # 8 images, 2 processes x 2
+
+
+def test_only_the_first_of_two_processes_tracks(trained):
+    work_dir, _ = trained
+    assert len(list(work_dir.glob('*/vis_data/events.*'))) == 1
+    log = read_log(work_dir)
+    assert tracked(work_dir)['loss'] == {line['step']: approx(line['loss']) for line in log.train}
+    assert tracked(work_dir)['coco/bbox_mAP'] == {1: approx(log.val[0]['coco/bbox_mAP'])}
 
 
 def test_learning_rate_is_warned_about(trained):

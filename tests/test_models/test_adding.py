@@ -23,7 +23,7 @@ NETWORKS = {
     'timm res2net50_26w_4s': 16,
     'timm regnetx_002': 13,
     'timm convnext_atto': 12,
-    'timm tf_efficientnetv2_b0': 21,
+    'timm tf_efficientnetv2_b0': 20,  # its first block is one 3x3 convolution
 }
 
 
@@ -110,7 +110,7 @@ class TestWhere:
         ]
 
     @pytest.mark.parametrize(('where', 'message'), [
-        (['layer1', 'stage2'], "'stage2', but spatial bias fits no such block of ResNet; it fits 16"),
+        (['layer1', 'stage2'], "'stage2', but spatial bias fits no such block of ResNet; it fits"),
         (lambda name: False, 'chooses none of the 16 blocks of ResNet: layer1.0, layer1.1, '),
     ], ids=['name', 'predicate'])  # fmt: skip
     def test_nothing_is_chosen(self, where, message):

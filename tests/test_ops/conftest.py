@@ -6,6 +6,33 @@ import torch
 
 import mmsb.ops
 
+FLOAT64 = torch.float64
+
+
+def random_tensor(*shape, seed=0, dtype=torch.float32, device='cpu'):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=FLOAT64).to(device, dtype)
+
+
+def sample_cells(maps, y, x):
+    """Bilinear values of ``maps`` (B, C, H, W) at ``y`` and ``x`` (B, ...), as mmcv defines them.
+
+    Cells outside are 0. Within a cell the derivative is that towards the next cell; one cell
+    outside or farther there is none.
+    """
+    height, width = maps.shape[2:]
+    inside = (y > -1) & (y < height) & (x > -1) & (x < width)
+    image = torch.arange(len(maps), device=maps.device).reshape(-1, *[1] * (y.dim() - 1))
+    top, left = y.detach().floor(), x.detach().floor()
+    total = 0
+    for row, by_row in ((top, top + 1 - y), (top + 1, y - top)):
+        for column, by_column in ((left, left + 1 - x), (left + 1, x - left)):
+            known = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            row_index, column_index = (index.where(known, 0).long() for index in (row, column))
+            values = maps[image, :, row_index, column_index].movedim(-1, 1)
+            total = total + values * (by_row * by_column * known).unsqueeze(1)
+    return total
+
 
 @pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])
 def device(request):

@@ -37,3 +37,55 @@ def test_detector(ops, config):
     with torch.no_grad():
         results = model(**model.data_preprocessor(batch, False), mode='predict')
     assert all(len(result.pred_instances) > 0 for result in results)
+
+
+def level(channels, height, seed):
+    shape = (2, channels, height, height * 3 // 2)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+
+
+PARTS = {
+    # offsets of a level for the one above, which is smaller
+    'DyHead': ('mmdet', dict(type='DyHead', in_channels=16, out_channels=16, num_blocks=1), 3),
+    'CARAFE': (
+        'mmdet',
+        dict(type='FPN_CARAFE', in_channels=[16] * 3, out_channels=16, num_outs=3),
+        3,
+    ),
+    'DPool': (
+        'mmdet',
+        dict(
+            type='SingleRoIExtractor',
+            roi_layer=dict(type='ModulatedDeformRoIPoolPack', output_size=3, output_channels=16),
+            out_channels=16,
+            featmap_strides=[4, 8, 16],
+        ),
+        3,
+    ),
+    'PSA': (
+        'mmseg',
+        dict(
+            type='PSAHead', in_channels=16, in_index=0, channels=8, num_classes=3, mask_size=(8, 12)
+        ),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_part(ops, name):
+    """Necks and heads of the toolboxes, whose operators torchvision has not."""
+    scope, cfg, levels = PARTS[name]
+    pytest.importorskip(f'{scope}.models')
+    from mmengine.registry import MODELS, DefaultScope
+
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(cfg)
+    model.init_weights()
+    pyramid = [level(16, 16 >> n, n) for n in range(levels)]
+    rois = [torch.tensor([[0.0, 8, 8, 40, 36], [1, 0, 0, 150, 150], [1, 0, 0, 300, 300]])]
+    out = model(pyramid, *(rois if name == 'DPool' else []))
+    outputs = [out] if torch.is_tensor(out) else out
+    sum(output.square().sum() for output in outputs).backward()
+    assert all(x.grad.isfinite().all() and x.grad.any() for x in pyramid)

@@ -92,8 +92,8 @@ def test_unserved_operator_fails_when_called(ops):
     import torch
 
     boxes = torch.ones(1, 5)
-    with pytest.raises(NotImplementedError, match=r'box_iou_rotated.*mim install mmcv'):
-        ops.box_iou_rotated(boxes, boxes)
+    with pytest.raises(NotImplementedError, match=r'min_area_polygons.*mim install mmcv'):
+        ops.min_area_polygons(boxes)
     with pytest.raises(NotImplementedError, match=r"pool_mode='max'.*MMCV_WITH_OPS=1"):
         ops.roi_align(torch.ones(1, 1, 4, 4), boxes, 2, 1.0, 0, 'max', True)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-FLOAT64 = torch.float64
+from tests.test_ops.conftest import FLOAT64, random_tensor, sample_cells
 
 
 def random_boxes(count, seed=0, size=60.0):
@@ -17,11 +17,6 @@ def random_boxes(count, seed=0, size=60.0):
     sides = torch.rand(count, 2, generator=generator) * size / 2 + 1
     scores = torch.rand(count, generator=generator)
     return torch.cat([corner, corner + sides], dim=1), scores
-
-
-def random_tensor(*shape, seed=0, dtype=torch.float32, device='cpu'):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=FLOAT64).to(device, dtype)
 
 
 def iou(a, b, offset=0, mode='iou'):
@@ -171,6 +166,35 @@ def test_no_boxes(ops, device):
         assert feature.grad.abs().sum() == 0
 
 
+def lane(start, length, xs):
+    """A lane (77,): its start is a strip, of 0 to 71, ``xs`` one x or one for each strip."""
+    row = torch.zeros(77)
+    row[2], row[4], row[5:] = start / 71, length, torch.as_tensor(xs)
+    return row
+
+
+def test_line_nms(ops, device):
+    if not hasattr(ops, 'line_nms'):
+        pytest.skip('this mmcv has no line_nms')
+    lanes = [
+        lane(0, 72, 100.0),
+        lane(0, 72, 104.0),
+        lane(0, 72, 125.0),
+        lane(10, 5, torch.arange(72) * 5 + 50.0),  # strips 10 to 14: 100, 105, ... 120
+        lane(60, 5.9, 100.0),  # strips 60 to 64
+        lane(71, 0, 100.0),  # no strips
+    ]
+    boxes = torch.stack(lanes).to(device)
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.95, 0.5, 0.4], device=device)
+    # The best lane is 10, 7.6 and 15 away from the first three.
+    keep, count, parents = ops.line_nms(boxes, scores, 12.0, 10)
+    assert count == 4 and keep.tolist() == [3, 2, 4, 5, 0, 0]
+    assert parents.tolist() == [1, 1, 2, 1, 3, 4]
+    keep, count, parents = ops.line_nms(boxes, scores, 8.0, 2)
+    assert count == 2 and keep.tolist() == [3, 0, 0, 0, 0, 0]
+    assert parents.tolist() == [2, 2, 0, 1, 2, 0]
+
+
 # The second and the third leave the feature map, the third starts outside.
 ROIS = [[0, 2, 1, 14, 10], [1, 5.5, 3.2, 30, 9.7], [0, -6, -5, 7, 8], [1, 4, 4, 4.5, 4.5]]
 
@@ -251,26 +275,21 @@ def test_roi_pool(ops, device):
 
 
 def reference_deform_conv(x, offset, mask, weight, bias, stride, padding, dilation, groups):
-    """Patches by ``grid_sample``, then a 1x1 convolution; one deformable group a channel group."""
-    batch, channels, height, width = x.shape
+    """Patches sampled cell by cell, then a 1x1 convolution."""
+    batch, channels = x.shape[:2]
     kernel = weight.shape[2:]
     taps = kernel[0] * kernel[1]
     out_size = offset.shape[2:]
     offset = offset.reshape(batch, -1, taps, 2, *out_size)
     deform_groups = offset.shape[1]
+    maps = x.reshape(batch * deform_groups, -1, *x.shape[2:])
     patches = []
     for tap, (i, j) in enumerate(np.ndindex(*kernel)):
         start = [-padding[0] + i * dilation[0], -padding[1] + j * dilation[1]]
         y, x0 = (start[d] + stride[d] * torch.arange(out_size[d]).to(x.device) for d in range(2))
-        grid = offset[:, :, tap].permute(0, 1, 3, 4, 2) + torch.stack(
-            torch.meshgrid(y, x0, indexing='ij'), dim=-1
-        )
-        grid = 2 * grid.flip(-1) / grid.new_tensor([width - 1, height - 1]) - 1
-        patch = F.grid_sample(
-            x.reshape(batch * deform_groups, -1, height, width),
-            grid.flatten(0, 1),
-            align_corners=True,
-        ).reshape(batch, deform_groups, -1, *out_size)
+        moved = offset[:, :, tap].flatten(0, 1)
+        patch = sample_cells(maps, y[:, None] + moved[:, 0], x0 + moved[:, 1])
+        patch = patch.reshape(batch, deform_groups, -1, *out_size)
         if mask is not None:
             patch = patch * mask.reshape(batch, deform_groups, taps, 1, *out_size)[:, :, tap]
         patches.append(patch.reshape(batch, channels, *out_size))
@@ -278,6 +297,7 @@ def reference_deform_conv(x, offset, mask, weight, bias, stride, padding, dilati
     return F.conv2d(columns, weight.reshape(len(weight), -1, 1, 1), bias, groups=groups)
 
 
+KERNEL = (3, 2)
 GEOMETRIES = [
     # stride, padding, dilation, groups, deform_groups
     ((1, 1), (1, 1), (1, 1), 1, 1),
@@ -285,28 +305,22 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize('modulated', [False, True])
-@pytest.mark.parametrize('geometry', GEOMETRIES)
-def test_deform_conv(ops, device, geometry, modulated):
-    stride, padding, dilation, groups, deform_groups = geometry
-    kernel, size = (3, 2), (7, 8)
-    out = [
-        (size[d] + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1
-        for d in range(2)
-    ]
-    channels = 2 * deform_groups * kernel[0] * kernel[1]
-    make = dict(dtype=FLOAT64, device=device)
+def check_deform_conv(ops, geometry, modulated, offset, size, read=lambda maps: maps):
+    """Compare output and gradients with the reference, which gets ``read(offset)``."""
+    groups = geometry[3]
+    make = dict(dtype=FLOAT64, device=offset.device)
     x = random_tensor(2, 4, *size, seed=1, **make)
-    offset = random_tensor(2, channels, *out, seed=2, **make)
-    weight = random_tensor(6, 4 // groups, *kernel, seed=3, **make)
-    mask = random_tensor(2, channels // 2, *out, seed=4, **make) if modulated else None
+    weight = random_tensor(6, 4 // groups, *KERNEL, seed=3, **make)
+    mask_shape = (2, offset.shape[1] // 2, *offset.shape[2:])
+    mask = random_tensor(*mask_shape, seed=4, **make) if modulated else None
     bias = random_tensor(6, seed=5, **make) if modulated else None
     inputs = [t.requires_grad_() for t in (x, offset, mask, weight, bias) if t is not None]
     if modulated:
         actual = ops.modulated_deform_conv2d(x, offset, mask, weight, bias, *geometry)
     else:
         actual = ops.deform_conv2d(x, offset, weight, *geometry)
-    expected = reference_deform_conv(x, offset, mask, weight, bias, *geometry[:4])
+    read_mask = read(mask) if modulated else None
+    expected = reference_deform_conv(x, read(offset), read_mask, weight, bias, *geometry[:4])
     assert_close(actual, expected)
     probe = random_tensor(*expected.shape, seed=6, **make)
     grads = torch.autograd.grad((actual * probe).sum(), inputs)
@@ -314,6 +328,38 @@ def test_deform_conv(ops, device, geometry, modulated):
         grads, torch.autograd.grad((expected * probe).sum(), inputs), strict=True
     ):
         assert_close(grad, wanted)
+
+
+@pytest.mark.parametrize('offsets', ['random', 'zero', 'integer'])
+@pytest.mark.parametrize('modulated', [False, True])
+@pytest.mark.parametrize('geometry', GEOMETRIES)
+def test_deform_conv(ops, device, geometry, modulated, offsets):
+    """Zero offsets, with which training starts, put samples exactly one cell outside."""
+    stride, padding, dilation, _, deform_groups = geometry
+    size = (7, 8)
+    out = [
+        (size[d] + 2 * padding[d] - dilation[d] * (KERNEL[d] - 1) - 1) // stride[d] + 1
+        for d in range(2)
+    ]
+    channels = 2 * deform_groups * KERNEL[0] * KERNEL[1]
+    offset = random_tensor(2, channels, *out, seed=2, dtype=FLOAT64, device=device)
+    offset = dict(random=offset, zero=0 * offset, integer=offset.mul(2).round())[offsets]
+    check_deform_conv(ops, geometry, modulated, offset, size)
+
+
+def test_offsets_larger_than_the_output(ops, device):
+    """As in DyHead: mmcv reads the first numbers of each image, as many as the output has cells."""
+    geometry = ((1, 1), (1, 1), (1, 1), 1, 1)
+    out = (5, 7)
+    offset = random_tensor(2, 12, 10, 12, seed=2, dtype=FLOAT64, device=device)
+
+    def read(maps):
+        numbers = maps.flatten(1)[:, : maps.shape[1] * out[0] * out[1]]
+        return numbers.reshape(*maps.shape[:2], *out)
+
+    check_deform_conv(ops, geometry, True, offset, (5, 6), read)
+    with pytest.raises(ValueError, match=r'offset or mask is \(4, 7\) and the output \(5, 7\)'):
+        check_deform_conv(ops, geometry, True, offset[..., :4, :7].detach(), (5, 6))
 
 
 def test_deform_conv_layers(ops, device):

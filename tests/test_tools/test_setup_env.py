@@ -108,3 +108,14 @@ def test_the_documentation_needs_no_torch(project):
         'requirements/docs.txt',
     ]
     assert 'torch' not in (project / 'requirements/docs.lock').read_text()
+
+
+def test_another_torch(project):
+    """Its own pins are left out, of the stack and of the lock; the others stay."""
+    show = '--requirements=*) cat "${arg#*=}" ;; */lock) cat "$arg" ;;'
+    fake(project, 'uv', f'for arg; do case "$arg" in {show} esac; done >&2; [ "$1" = venv ]')
+    lines = setup(project, TORCH='9.8.7', MMSB_VENV='.venv-new').stderr.splitlines()
+    packages = ('torch', 'torchvision', 'triton', 'nvidia-', 'cuda-')
+    assert [line for line in lines if line.startswith(packages)] == ['torch==9.8.7', 'torchvision']
+    assert 'onedl-mmcv==2.3.6' in lines and any(line.startswith('numpy==') for line in lines)
+    assert lines[-1] == 'error: setting up .venv-new failed (see above)'

@@ -6,6 +6,7 @@ from pathlib import Path
 from mmsb.benchmark.measuring import DTYPES, LAYOUTS
 from mmsb.benchmark.results import PARTS
 from mmsb.benchmark.running import PRESETS, run_benchmark
+from mmsb.deployment.runtime import RUNTIMES
 from mmsb.engine import report_user_errors
 
 
@@ -39,6 +40,8 @@ def parse_args():
     add('--min-seconds', type=float, default=0.3, metavar='S', help='per turn; default 0.3')
     add('--threads', type=int, metavar='N', help="CPU threads; default PyTorch's. "
         'With 1, processor time is measured, which other processes disturb less')  # fmt: skip
+    add('--runtime', choices=list(RUNTIMES), nargs='+', default=['onnxruntime'],
+        help='what runs ONNX files, each file in each; default onnxruntime')  # fmt: skip
     add('--device', choices=('cpu', 'cuda'), help='default a GPU if there is one')
     add('--out', type=Path, metavar='DIR', help='also write NAME.json, .csv and .png there')
     add('--name', help='name of these files; default the preset, or benchmark')

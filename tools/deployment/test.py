@@ -1,10 +1,11 @@
-"""Test an exported classifier or segmentor with the data and metrics of its config."""
+"""Test an exported model with the data and metrics of its config."""
 
 import argparse
 
 from mmengine.config import DictAction
 
 from mmsb.deployment.evaluating import evaluate
+from mmsb.deployment.runtime import RUNTIMES
 from mmsb.engine import report_user_errors
 
 
@@ -13,6 +14,7 @@ def parse_args():
     add = parser.add_argument
     add('config', help='config file')
     add('model', help='ONNX file')
+    add('--runtime', choices=list(RUNTIMES), default='onnxruntime', help='default onnxruntime')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()
 

@@ -8,9 +8,9 @@ import torch.nn as nn
 import torch.utils.checkpoint as cp
 from mmcv.cnn import build_conv_layer, build_norm_layer, build_plugin_layer
 from mmcv.cnn.bricks import DropPath
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, Sequential
 from torch import Tensor
-from torch.fx import Proxy
+from torch.fx import GraphModule, Proxy, symbolic_trace
 
 from mmsb.models.kernels import dispatch
 from mmsb.models.layers import SpatialBias
@@ -262,7 +262,7 @@ class ResidualBlock(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, channels * expansion, H / stride, W / stride)."""
-        if self.with_cp and x.requires_grad:
+        if self.with_cp and not isinstance(x, Proxy) and x.requires_grad:
             return cp.checkpoint(self._forward, x, use_reentrant=False)
         return self._forward(x)
 
@@ -339,3 +339,27 @@ class Bottleneck(ResidualBlock):
 
         y += x if self.downsample is None else self.downsample(x)
         return self.plug('after_block', self.relu(y))
+
+
+class Stage(Sequential):
+    """Residual blocks of one resolution."""
+
+    def __prepare_scriptable__(self) -> GraphModule:
+        return scriptable(self)  # torch.jit.script compiles this in place of the stage
+
+
+def scriptable(network: nn.Module) -> GraphModule:
+    """Trace a network of residual blocks into a module that ``torch.jit.script`` can compile.
+
+    Args:
+        network: The network; its parameters and layers are shared. Modes of layers are not traced.
+
+    Raises:
+        UserError: It is in training mode and has drop path, which tracing would fix in this mode.
+    """
+    if any(isinstance(part, DropPath) and part.training for part in network.modules()):
+        raise UserError(
+            'torch.jit.script cannot compile drop path (drop_path_rate > 0) for training: call '
+            'eval() on the model first, or leave drop_path_rate at 0'
+        )
+    return symbolic_trace(network)

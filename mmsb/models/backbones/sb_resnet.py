@@ -8,18 +8,23 @@ import torch
 import torch.nn as nn
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.logging import print_log
-from mmengine.model import BaseModule, PretrainedInit, Sequential
+from mmengine.model import BaseModule, PretrainedInit
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 from torch.fx import Proxy
 
+<<<<<<< HEAD
 from mmsb.models.growing import grow_state_dict, parts_in_checkpoint
+=======
+from mmsb.models.growing import grow_state_dict, starts_with_spatial_bias
+from mmsb.models.hub import HubMixin
+>>>>>>> 9e25b7e567d556f03b9c642864d992c60df9baeb
 from mmsb.models.kernels import dispatch
 from mmsb.models.pretrained import load_pretrained
 from mmsb.registry import register_model
 from mmsb.utils.errors import UserError
 
-from .residual_block import BasicBlock, Bottleneck, ResidualBlock
+from .residual_block import BasicBlock, Bottleneck, ResidualBlock, Stage
 from .settings import (
     SPATIAL_BIAS,
     check_choice,
@@ -31,7 +36,7 @@ from .settings import (
 
 
 @register_model
-class SBResNet(BaseModule):
+class SBResNet(HubMixin, BaseModule):
     """ResNet with spatial bias, for classification, detection and segmentation.
 
     The defaults are the paper's SB-ResNet-50: 25,986,620 parameters with a 1000-class
@@ -194,7 +199,10 @@ class SBResNet(BaseModule):
     ):
         if pretrained is not None:
             if init_cfg is not None:
-                raise UserError(f'init_cfg and pretrained={pretrained!r} are both set; give one')
+                raise UserError(
+                    f'init_cfg and pretrained={pretrained!r} are both set; give one (for init_cfg, '
+                    "set model.pretrained=None where a config of mmseg's sets it)"
+                )
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         if init_cfg is None:
             init_cfg = [
@@ -280,7 +288,7 @@ class SBResNet(BaseModule):
                     )
                 )
                 width = channels * block.expansion
-            self.add_module(f'layer{i + 1}', Sequential(*blocks))
+            self.add_module(f'layer{i + 1}', Stage(*blocks))
             self.res_layers.append(f'layer{i + 1}')
         self.feat_dim = width
         # Decided now, not on loading: the runner wraps the model in DDP before that, and DDP does
@@ -362,13 +370,7 @@ class SBResNet(BaseModule):
             Features of the stages in ``out_indices``, each (B, C, H / s, W / s) with C =
             base_channels * 2^i * expansion and s = 4, 8, 16, 32 for stage i = 0 to 3.
         """
-        if self.deep_stem:
-            x = self.stem(x)
-        else:
-            x = self.conv1(x)
-            kernels = self.kernels and not isinstance(x, Proxy)  # torch.fx traces operators
-            normalised = dispatch.norm_relu(x, self.norm1, self.relu) if kernels else None
-            x = self.relu(self.norm1(x)) if normalised is None else normalised
+        x = self._forward_stem(x)
         if self.stem_pool:
             x = self.maxpool(x)
         outs = []
@@ -378,6 +380,7 @@ class SBResNet(BaseModule):
                 outs.append(x)
         return tuple(outs)
 
+<<<<<<< HEAD
     @property
     def freeze_spatial_bias(self) -> bool:
         """Whether ``frozen_stages`` and ``norm_eval`` apply to spatial bias."""
@@ -392,6 +395,16 @@ class SBResNet(BaseModule):
     @staticmethod
     def _blocks(module: nn.Module) -> Iterator[ResidualBlock]:
         return (part for part in module.modules() if isinstance(part, ResidualBlock))
+=======
+    def _forward_stem(self, x: Tensor) -> Tensor:
+        """Compute the features before the stem's pooling layer."""
+        if self.deep_stem:
+            return self.stem(x)
+        x = self.conv1(x)
+        kernels = self.kernels and not isinstance(x, Proxy)  # torch.fx traces operators
+        normalised = dispatch.norm_relu(x, self.norm1, self.relu) if kernels else None
+        return self.relu(self.norm1(x)) if normalised is None else normalised
+>>>>>>> 9e25b7e567d556f03b9c642864d992c60df9baeb
 
     def _freezable(self, module: nn.Module) -> Iterator[nn.Module]:
         """Yield the submodules that freezing applies to: all, except added layers that learn."""

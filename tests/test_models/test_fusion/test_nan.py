@@ -6,7 +6,7 @@ import io
 import pytest
 import torch
 
-from mmsb.deployment.operators import ExportSafe
+from mmsb.deployment.operators import ExportSafe, make_exportable
 from mmsb.models import SBResNet, fuse_spatial_bias
 from mmsb.models.fusion import block as fused_block
 from tests.weights import randomise
@@ -26,9 +26,12 @@ def plain(request):
 @pytest.fixture(scope='module')
 def ways(plain):
     """The network in each fast form that runs on a CPU."""
+    return fast_forms(fuse_spatial_bias(copy.deepcopy(plain)))
+
+
+def fast_forms(fused):
     import onnxruntime
 
-    fused = fuse_spatial_bias(copy.deepcopy(plain))
     file, options = io.BytesIO(), onnxruntime.SessionOptions()
     options.log_severity_level = 3
     with torch.no_grad():
@@ -97,6 +100,24 @@ def test_weights(plain, name):
     theirs = broken(IMAGE)
     assert not theirs[-1].isfinite().all()
     assert_same_marks(fuse_spatial_bias(broken)(IMAGE), theirs)
+
+
+@pytest.mark.parametrize('name', ['layer3.0.conv2.weight', 'layer3.0.spatial_bias.mixing.weight'])
+@torch.no_grad()
+def test_weights_in_files(plain, name):
+    """Through TorchScript and ONNX, as mmsb's export writes it, image by image."""
+    broken = copy.deepcopy(plain)
+    if name not in broken.state_dict():
+        pytest.skip('the plain network has no such weights')
+    broken.state_dict()[name].view(-1)[0] = NAN
+    theirs = broken(IMAGE)
+    fused = fuse_spatial_bias(broken)
+    make_exportable(fused)
+    forms = fast_forms(fused)
+    for way in ('torchscript', 'frozen', 'onnx'):
+        for ours, x in zip(forms[way](IMAGE), theirs, strict=True):
+            assert torch.equal(ours.isfinite().flatten(1).all(1), x.isfinite().flatten(1).all(1))
+    assert [bool(x.isfinite().all()) for x in theirs] == [True, True, False, False]
 
 
 @torch.no_grad()

@@ -1,0 +1,5 @@
+# Deformable DETR with SB-ResNet-50; not in the paper.
+_base_ = './deformable_detr_r50_50e_coco.py'
+
+# Plain ResNet-50 weights are grown on loading.
+model = dict(backbone=dict(type='mmsb.SBResNet'))

@@ -1,0 +1,5 @@
+# DeepLabV3+ with SB-ResNet-50 on ADE20K; not in the paper.
+_base_ = './deeplabv3plus_r50-d8_160k_ade20k-512x512.py'
+
+# Plain ResNet-50 weights with deep stem are grown on loading.
+model = dict(backbone=dict(type='mmsb.SBResNet'))
