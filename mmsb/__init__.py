@@ -15,13 +15,10 @@ try:
     multimodal.leave_out()  # before anything imports mmpretrain
     model_index.introduce()
     from . import models  # registers the backbones, so that plain names resolve
-<<<<<<< HEAD
     from .models import add_spatial_bias
-=======
     from .models.backbones import sb_resnet_timm
 
     on_import.when_imported('timm.models', sb_resnet_timm.register)
->>>>>>> 9e25b7e567d556f03b9c642864d992c60df9baeb
 except ImportError as error:
     # check_env explains this very error, and running it imports this package first.
     if 'mmsb.check_env' not in sys.orig_argv:

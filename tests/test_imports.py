@@ -24,11 +24,7 @@ FLOORS = (
     ('check_env', '__main__', ''),  # '': mmsb/__init__.py
 )
 MODELS_FLOORS = (
-<<<<<<< HEAD
-    ('kernels', 'finding', 'identity'),
-=======
-    ('kernels', 'finding', 'hub'),
->>>>>>> 9e25b7e567d556f03b9c642864d992c60df9baeb
+    ('kernels', 'finding', 'hub', 'identity'),
     ('layers', 'growing'),
     ('adding', 'pretrained'),
     ('backbones',),

@@ -13,12 +13,8 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 from torch.fx import Proxy
 
-<<<<<<< HEAD
 from mmsb.models.growing import grow_state_dict, parts_in_checkpoint
-=======
-from mmsb.models.growing import grow_state_dict, starts_with_spatial_bias
 from mmsb.models.hub import HubMixin
->>>>>>> 9e25b7e567d556f03b9c642864d992c60df9baeb
 from mmsb.models.kernels import dispatch
 from mmsb.models.pretrained import load_pretrained
 from mmsb.registry import register_model
@@ -380,7 +376,15 @@ class SBResNet(HubMixin, BaseModule):
                 outs.append(x)
         return tuple(outs)
 
-<<<<<<< HEAD
+    def _forward_stem(self, x: Tensor) -> Tensor:
+        """Compute the features before the stem's pooling layer."""
+        if self.deep_stem:
+            return self.stem(x)
+        x = self.conv1(x)
+        kernels = self.kernels and not isinstance(x, Proxy)  # torch.fx traces operators
+        normalised = dispatch.norm_relu(x, self.norm1, self.relu) if kernels else None
+        return self.relu(self.norm1(x)) if normalised is None else normalised
+
     @property
     def freeze_spatial_bias(self) -> bool:
         """Whether ``frozen_stages`` and ``norm_eval`` apply to spatial bias."""
@@ -395,16 +399,6 @@ class SBResNet(HubMixin, BaseModule):
     @staticmethod
     def _blocks(module: nn.Module) -> Iterator[ResidualBlock]:
         return (part for part in module.modules() if isinstance(part, ResidualBlock))
-=======
-    def _forward_stem(self, x: Tensor) -> Tensor:
-        """Compute the features before the stem's pooling layer."""
-        if self.deep_stem:
-            return self.stem(x)
-        x = self.conv1(x)
-        kernels = self.kernels and not isinstance(x, Proxy)  # torch.fx traces operators
-        normalised = dispatch.norm_relu(x, self.norm1, self.relu) if kernels else None
-        return self.relu(self.norm1(x)) if normalised is None else normalised
->>>>>>> 9e25b7e567d556f03b9c642864d992c60df9baeb
 
     def _freezable(self, module: nn.Module) -> Iterator[nn.Module]:
         """Yield the submodules that freezing applies to: all, except added layers that learn."""
