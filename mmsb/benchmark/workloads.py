@@ -47,7 +47,7 @@ STOCK = 'stock'  # mmdet's own ResNet-50
 DETECTION = {
     'detection ResNet-50': dict(spatial_bias=None),
     'detection SB': dict(),
-    'detection SB frozen': dict(freeze_added_layers=True),
+    'detection SB frozen': dict(freeze_spatial_bias=True),
     'detection SB stages=23': dict(spatial_bias=dict(stages=(False, True, True, False))),
     f'detection {STOCK}': None,
 }

@@ -128,7 +128,7 @@ class GrowthReport:
             print_log(
                 f'{name}: {len(frozen)} tensors that the checkpoint lacks are frozen at their '
                 f'initial values, the first: {frozen[0]}; to train them, set '
-                'freeze_added_layers=False (spatial bias, plugins) or a lower frozen_stages',
+                'freeze_spatial_bias=False (spatial bias, plugins) or a lower frozen_stages',
                 'current',
                 logging.WARNING,
             )

@@ -52,7 +52,7 @@ def test_stem_and_stages_are_sbresnets():
     """One implementation: the same layers behind another stem."""
     model = randomise(small(size=4)).eval()
     two = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
-    frozen = dict(frozen_stages=1, freeze_added_layers=True)
+    frozen = dict(frozen_stages=1, freeze_spatial_bias=True)
     other = SBResNet_CIFAR(11, dict(size=4), base_channels=4, **frozen, **two).double()
     other.load_state_dict(model.state_dict(), strict=False)
     x = torch.rand(1, 3, 16, 16, dtype=torch.float64)

@@ -11,7 +11,6 @@ from mmengine.logging import MMLogger
 
 from mmsb.models import SBResNet, SKNet
 from mmsb.models.growing import grow_state_dict
-from mmsb.utils.errors import UserError
 from tests.conftest import ROOT
 from tests.weights import randomise
 
@@ -264,17 +263,9 @@ class TestWhatIsFrozen:
 
     def test_the_switch(self):
         with torch.device('meta'):
-            for plugins, bias in (self.trained(), self.trained(freeze_added_layers=False)):
+            for plugins, bias in (self.trained(), self.trained(freeze_spatial_bias=False)):
                 assert len(plugins) == 3 * 4 and bias
-            assert self.trained(freeze_added_layers=True) == (set(), set())
-
-    def test_its_former_name(self):
-        with torch.device('meta'):
             assert self.trained(freeze_spatial_bias=True) == (set(), set())
-            plugins, bias = self.trained(freeze_spatial_bias=False)
-            assert plugins and bias
-            with pytest.raises(UserError, match='differ; give one'):
-                build(freeze_spatial_bias=True, freeze_added_layers=False)
 
     def test_by_what_init_cfg_names(self, tmp_path):
         """Spatial bias and each plugin are judged by themselves."""

@@ -98,7 +98,7 @@ def _two_steps(rank, port, results):
     dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
     for freeze in (None, True):
         # without find_unused_parameters: a frozen parameter that DDP waits for would hang or raise
-        model = DistributedDataParallel(build(freeze_added_layers=freeze), broadcast_buffers=False)
+        model = DistributedDataParallel(build(freeze_spatial_bias=freeze), broadcast_buffers=False)
         model.module.load_state_dict(plain_weights())  # as late as mmengine's runner
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for _ in range(2):
@@ -128,7 +128,7 @@ def of_two_processes():
 def test_ddp_with_frozen_stages(freeze, of_two_processes):
     """Two processes end where one process with both gradients averaged does."""
     first, second = (of_two_processes[rank, freeze] for rank in range(2))
-    reference = build(freeze_added_layers=freeze)
+    reference = build(freeze_spatial_bias=freeze)
     reference.load_state_dict(plain_weights())
     initial = copy.deepcopy(reference.state_dict())
     optimizer = torch.optim.SGD([p for p in reference.parameters() if p.requires_grad], lr=0.1)

@@ -66,8 +66,8 @@ class TestTheDefault:
                        _use_new_zipfile_serialization=not legacy)  # fmt: skip
         assert self.of(tmp_path / 'plain.pth') is False
         assert self.of(tmp_path / 'sb.pth') is True
-        assert self.of(tmp_path / 'sb.pth', freeze_added_layers=False) is False
-        assert self.of(tmp_path / 'plain.pth', freeze_added_layers=True) is True
+        assert self.of(tmp_path / 'sb.pth', freeze_spatial_bias=False) is False
+        assert self.of(tmp_path / 'plain.pth', freeze_spatial_bias=True) is True
         assert self.of(tmp_path / 'sb.pth', spatial_bias=None) is False
 
     def test_where_it_cannot_know(self, tmp_path):
@@ -211,7 +211,7 @@ def test_eval_uses_the_statistics():
     model, _ = grown(**HELD)
     x = torch.randn(2, 3, 64, 48)
     model(x)
-    ordinary = build(freeze_added_layers=True, **HELD)
+    ordinary = build(freeze_spatial_bias=True, **HELD)
     ordinary.load_state_dict(model.state_dict())
     for ours, theirs in zip(model.eval()(x), ordinary.eval()(x), strict=True):
         assert torch.equal(ours, theirs)
@@ -253,7 +253,7 @@ def test_gradient_checkpointing():
 
 
 def test_ordinary_blocks_do_not_pay():
-    for kwargs in ({}, dict(HELD, freeze_added_layers=True)):
+    for kwargs in ({}, dict(HELD, freeze_spatial_bias=True)):
         model = build(**kwargs).train()
         assert not any(
             m.features_norm_held for m in model.modules() if isinstance(m, ResidualBlock)

@@ -255,9 +255,9 @@ def test_what_the_terminal_says(terminal):
     said = messages(model, plain)
     assert 'spatial_bias=None and without its new plugins' in said and 'missing' not in said
     assert 'initial values' not in said
-    said = messages(build(plugins=plugins, frozen_stages=1, freeze_added_layers=True), plain)
+    said = messages(build(plugins=plugins, frozen_stages=1, freeze_spatial_bias=True), plain)
     assert 'frozen at their initial values, the first: layer1.0.spatial_bias' in said
-    said = messages(build(frozen_stages=1, freeze_added_layers=True), plain)
+    said = messages(build(frozen_stages=1, freeze_spatial_bias=True), plain)
     assert 'initial values, the first: layer1.0.spatial_bias' in said
     assert 'initial values' not in messages(build(frozen_stages=1), plain)
 
@@ -267,9 +267,9 @@ def test_what_the_terminal_says(terminal):
     assert messages(build(), build().state_dict()) == ''
     for held in (dict(norm_eval=True), dict(frozen_stages=1)):
         said = messages(build(**held), build().state_dict())
-        assert 'set freeze_added_layers=True' in said and said.count('\n') == 1
+        assert 'set freeze_spatial_bias=True' in said and said.count('\n') == 1
         assert ('in frozen stage 1 too' in said) == ('frozen_stages' in held)
-        assert messages(build(**held, freeze_added_layers=True), build().state_dict()) == ''
+        assert messages(build(**held, freeze_spatial_bias=True), build().state_dict()) == ''
     assert messages(build(frozen_stages=0), build().state_dict()) == ''
     # plain weights, whose spatial bias learns in the frozen stages: one line says what it costs
     said = messages(build(frozen_stages=1), plain)

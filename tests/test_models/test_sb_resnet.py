@@ -330,7 +330,7 @@ class TestTraining:
     @pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 3])
     @pytest.mark.parametrize('deep_stem', [False, True])
     def test_frozen_stages(self, frozen_stages, deep_stem):
-        model = small(frozen_stages=frozen_stages, deep_stem=deep_stem, freeze_added_layers=True)
+        model = small(frozen_stages=frozen_stages, deep_stem=deep_stem, freeze_spatial_bias=True)
         stem = [model.stem] if deep_stem else [model.conv1, model.bn1]
         stages = [stem, *([getattr(model, name)] for name in model.res_layers)]
 
@@ -350,13 +350,13 @@ class TestTraining:
 
     def test_frozen_in_init(self):
         # freezing in train() only leaves parameters that DDP waits for
-        model = small(frozen_stages=2, freeze_added_layers=True)
+        model = small(frozen_stages=2, freeze_spatial_bias=True)
         assert not any(p.requires_grad for p in model.layer2.parameters())
         assert all(p.requires_grad for p in model.layer3.parameters())
 
     @pytest.mark.parametrize('norm_eval', [True, False])
     def test_norm_eval(self, norm_eval):
-        model = small(norm_eval=norm_eval, freeze_added_layers=True).train()
+        model = small(norm_eval=norm_eval, freeze_spatial_bias=True).train()
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         assert model.training
         assert all(norm.training != norm_eval for norm in norms)

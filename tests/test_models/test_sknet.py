@@ -77,7 +77,7 @@ def test_plain_weights_keep_their_function(norm):
 
 
 def test_frozen_and_norm_eval():
-    model = SBSKNet(frozen_stages=1, norm_eval=True, freeze_added_layers=True, **SMALL).train()
+    model = SBSKNet(frozen_stages=1, norm_eval=True, freeze_spatial_bias=True, **SMALL).train()
     assert not any(p.requires_grad for p in model.layer1.parameters())
     assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
 

@@ -137,4 +137,4 @@ def test_torchvision_extracts_features_in_training_and_evaluation():
         torch.testing.assert_close(found['middle'], wanted[1])
         torch.testing.assert_close(found['last'], wanted[3])
     held = SBResNet(depth=50, base_channels=8, norm_eval=True)
-    assert_one_line(lambda: create_feature_extractor(held, ['layer2']), 'freeze_added_layers=True')
+    assert_one_line(lambda: create_feature_extractor(held, ['layer2']), 'freeze_spatial_bias=True')

@@ -246,7 +246,7 @@ class ResidualBlock(BaseModule):
             if self.features_norm_held and norm.training:
                 raise UserError(
                     'torch.fx cannot trace frozen norms whose channels of spatial bias train: '
-                    'trace the network in eval mode, or set freeze_added_layers=True'
+                    'trace the network in eval mode, or set freeze_spatial_bias=True'
                 )
             return norm(torch.cat([y, maps], dim=1))
         return widened_norm(norm, y, maps, self.features_norm_held)

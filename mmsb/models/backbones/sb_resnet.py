@@ -90,7 +90,7 @@ class SBResNet(HubMixin, BaseModule):
             (ResNet-D). Defaults to False.
         frozen_stages (int): Number of stages to freeze (no gradient, norms in eval mode)
             together with the stem; 0 freezes only the stem, -1 nothing. Defaults to -1.
-        freeze_added_layers (bool, optional): Whether ``frozen_stages`` and ``norm_eval`` apply to
+        freeze_spatial_bias (bool, optional): Whether ``frozen_stages`` and ``norm_eval`` apply to
             the layers that a plain ResNet does not have, spatial bias and plugins, too. If False,
             these keep training and updating statistics in every stage. So do the maps' channels
             of the norm that spatial bias widens, whose other channels keep their statistics. In
@@ -128,8 +128,6 @@ class SBResNet(HubMixin, BaseModule):
         pretrained (str, optional): A checkpoint to load, which mmseg's models pass on to their
             backbone; short for ``init_cfg=dict(type='Pretrained', checkpoint=...)``. Defaults to
             None.
-        freeze_spatial_bias (bool, optional): The former name of ``freeze_added_layers``. Defaults
-            to None.
 
     Raises:
         UserError: An argument or a key of ``spatial_bias`` is invalid; a plugin names a
@@ -174,7 +172,7 @@ class SBResNet(HubMixin, BaseModule):
         deep_stem: bool = False,
         avg_down: bool = False,
         frozen_stages: int = -1,
-        freeze_added_layers: bool | None = None,
+        freeze_spatial_bias: bool | None = None,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         norm_eval: bool = False,
@@ -191,7 +189,6 @@ class SBResNet(HubMixin, BaseModule):
         contract_dilation: bool = False,
         multi_grid: Sequence[int] | None = None,
         pretrained: str | None = None,
-        freeze_spatial_bias: bool | None = None,
     ):
         if pretrained is not None:
             if init_cfg is not None:
@@ -242,14 +239,6 @@ class SBResNet(HubMixin, BaseModule):
         stage_bias = spatial_bias_of_stages(
             spatial_bias, self.spatial_bias_defaults, num_stages, norm_cfg, block.choices
         )
-        if freeze_spatial_bias is not None:
-            if freeze_added_layers not in (None, freeze_spatial_bias):
-                raise UserError(
-                    f'freeze_added_layers={freeze_added_layers} and its former name '
-                    f'freeze_spatial_bias={freeze_spatial_bias} differ; give one'
-                )
-            freeze_added_layers = freeze_spatial_bias
-        self.freeze_added_layers = freeze_added_layers
         block_plugins = plugins_of_blocks(plugins, self.stage_blocks)
         drop_rates = torch.linspace(0, drop_path_rate, sum(stage_blocks), device='cpu').tolist()
 
@@ -289,10 +278,11 @@ class SBResNet(HubMixin, BaseModule):
         self.feat_dim = width
         # Decided now, not on loading: the runner wraps the model in DDP before that, and DDP does
         # not notice parameters that are frozen or unfrozen later.
-        self.trained_parts: set[str] = set()
-        if freeze_added_layers is None:
-            parts = {part for block in self._blocks(self) for part in block.added_parts}
-            self.trained_parts = parts_in_checkpoint(init_cfg, parts)
+        self.frozen_parts = {part for block in self._blocks(self) for part in block.added_parts}
+        if freeze_spatial_bias is None:
+            self.frozen_parts = parts_in_checkpoint(init_cfg, self.frozen_parts)
+        elif not freeze_spatial_bias:
+            self.frozen_parts = set()
         self._freeze_stages()
 
     def _make_stem(self, in_channels: int, channels: int) -> None:
@@ -388,13 +378,7 @@ class SBResNet(HubMixin, BaseModule):
     @property
     def freeze_spatial_bias(self) -> bool:
         """Whether ``frozen_stages`` and ``norm_eval`` apply to spatial bias."""
-        return self._freezes('spatial_bias')
-
-    def _freezes(self, part: str) -> bool:
-        """Tell whether freezing applies to an added part, 'spatial_bias' or a plugin's name."""
-        if self.freeze_added_layers is None:
-            return part in self.trained_parts
-        return self.freeze_added_layers
+        return 'spatial_bias' in self.frozen_parts
 
     @staticmethod
     def _blocks(module: nn.Module) -> Iterator[ResidualBlock]:
@@ -405,7 +389,7 @@ class SBResNet(HubMixin, BaseModule):
         learning = set()
         for block in self._blocks(module):
             for part in block.added_parts:
-                if not self._freezes(part):
+                if part not in self.frozen_parts:
                     learning.update(block.layers_of(part))
         return (part for part in module.modules() if part not in learning)
 
@@ -458,7 +442,7 @@ class SBResNet(HubMixin, BaseModule):
                 part
                 for block in self._blocks(getattr(self, name))
                 for part in block.added_parts
-                if not self._freezes(part)
+                if part not in self.frozen_parts
             }
             for name in self.res_layers
         ]
@@ -472,7 +456,7 @@ class SBResNet(HubMixin, BaseModule):
         line = f'added layers keep training under frozen_stages and norm_eval: {names}'
         if trained:
             line += ', although the loaded weights include them'
-        ways = ['freeze_added_layers=True'] if trained else []
+        ways = ['freeze_spatial_bias=True'] if trained else []
         if within:
             where = ' and '.join(str(i + 1) for i in range(frozen) if learn[i])
             line += f'; in frozen stage {where} too, which needs its features and gradients'

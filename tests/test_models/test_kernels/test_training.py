@@ -26,8 +26,13 @@ def kernels_everywhere(monkeypatch):
 
 def make_block(layer, index, mode='batch', size=5, base_channels=16, **options):
     options.setdefault('spatial_bias', dict(size=size))
-    net = SBResNet(50, base_channels=base_channels, norm_eval=mode != 'batch', **options).double()
-    net.freeze_added_layers = mode == 'norm_eval'
+    net = SBResNet(
+        50,
+        base_channels=base_channels,
+        norm_eval=mode != 'batch',
+        freeze_spatial_bias=mode == 'norm_eval',
+        **options,
+    ).double()
     net.train(mode != 'eval')
     block = getattr(net, layer)[index]
     for module in block.modules():
