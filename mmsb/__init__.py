@@ -15,6 +15,7 @@ try:
     multimodal.leave_out()  # before anything imports mmpretrain
     model_index.introduce()
     from . import models  # registers the backbones, so that plain names resolve
+    from .models import add_spatial_bias
     from .models.backbones import sb_resnet_timm
 
     on_import.when_imported('timm.models', sb_resnet_timm.register)
@@ -23,4 +24,4 @@ except ImportError as error:
     if 'mmsb.check_env' not in sys.orig_argv:
         raise ImportError(f'{error} (python -m mmsb.check_env says what to install)') from error
 else:
-    __all__ += ['models', 'ops']
+    __all__ += ['add_spatial_bias', 'models', 'ops']

@@ -79,6 +79,7 @@ EXAMPLES = {
     'smp': r'smp\.Unet.*masks',
     'smp weights': r'smp\.Unet.*load_state_dict',
     'torchvision': r'BackboneWithFPN',
+    'other networks': r'add_spatial_bias',
     'Hugging Face data': r'imagenet_hf',
 }
 

@@ -26,7 +26,7 @@ FLOORS = (
 MODELS_FLOORS = (
     ('kernels', 'finding', 'hub'),
     ('layers', 'growing'),
-    ('pretrained',),
+    ('adding', 'pretrained'),
     ('backbones',),
     ('fusion',),
     ('',),

@@ -1,5 +1,6 @@
 """Networks: backbones, the layers they use (one global-context block per file) and fusion."""
 
+from .adding import add_spatial_bias
 from .backbones import SBResNet, SBResNet_CIFAR, SBSKNet, SKNet
 from .fusion import fuse_spatial_bias
 from .layers import (
@@ -24,5 +25,6 @@ __all__ = [
     'SpatialBias',
     'SqueezeExcitation',
     'StyleRecalibration',
+    'add_spatial_bias',
     'fuse_spatial_bias',
 ]

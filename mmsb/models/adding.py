@@ -1,0 +1,338 @@
+"""Add spatial bias to any convolutional network, e.g. of torchvision or timm."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor, fx, nn
+
+from mmsb.models.layers import SpatialBias
+from mmsb.utils.errors import UserError
+
+_MOST_CONVS = 16  # a module with more is a stage or a whole network, not a block
+_SPLITS = (torch.split, torch.chunk, operator.getitem, 'split', 'chunk')
+
+
+class ConcatenatedBias(SpatialBias):
+    """Spatial bias maps with a norm and a ReLU, concatenated to the input of a 1x1 layer.
+
+    In an SB-ResNet, the maps are normalised by the channels that spatial bias adds to the norm of
+    the k x k convolution. A norm of their own computes the same and fits any norm beside it.
+
+    Args:
+        in_channels (int): Channels of the features that the maps are computed from.
+        channels_last (bool): Whether the 1x1 layer is linear, with the channels last. Defaults to
+            False.
+        **kwargs: Other arguments of :class:`SpatialBias`.
+    """
+
+    def __init__(self, in_channels: int, channels_last: bool = False, **kwargs):
+        super().__init__(in_channels, **kwargs)
+        self.channels_last = channels_last
+        self.maps_norm = nn.BatchNorm2d(self.num_channels)
+
+    def forward(self, u: Tensor, y: Tensor) -> Tensor:
+        """Concatenate the maps to the input of the 1x1 layer.
+
+        Args:
+            u: Input of the k x k convolution, (B, in_channels, H, W).
+            y: Input of the 1x1 layer, (B, C, H', W') or, channels last, (B, H', W', C).
+
+        Returns:
+            The input with ``num_channels`` more channels.
+        """
+        size = y.shape[1:3] if self.channels_last else y.shape[2:]
+        maps = F.relu(self.maps_norm(super().forward(u, size)))
+        if self.channels_last:
+            return torch.cat([y, maps.permute(0, 2, 3, 1)], dim=3)
+        return torch.cat([y, maps], dim=1)
+
+
+@dataclass
+class _Site:
+    """Where spatial bias fits in a block.
+
+    Attributes:
+        block: The block's name in the model.
+        graph: The traced block.
+        source: Its node with the k x k convolution's input.
+        channels: Channels of that.
+        pointwise: Name of its 1x1 layer.
+    """
+
+    block: str
+    graph: fx.Graph
+    source: fx.Node
+    channels: int
+    pointwise: str
+
+
+def add_spatial_bias(
+    model: nn.Module,
+    where: Callable[[str], bool] | Collection[str] | None = None,
+    num_channels: int = 3,
+    size: int = 10,
+    kernel_size: int = 3,
+    pooling: str = 'avg',
+    mixing: bool = True,
+) -> nn.Module:
+    """Add spatial bias to the blocks of a convolutional network, in place.
+
+    A block fits if a k x k convolution (k > 1, of any groups) is followed by a 1x1 convolution or a
+    linear layer through which all of it passes: bottlenecks of ResNet, ResNeXt, RegNet and Res2Net,
+    inverted residuals of MobileNet and EfficientNet, ConvNeXt's blocks. The maps are computed from
+    the input of the k x k convolution and concatenated to the input of the 1x1 layer, whose new
+    weights are zero. So the outputs do not change until the network is trained.
+
+    Each such block becomes a :class:`torch.fx.GraphModule`; the model keeps its class. The names in
+    the state dict stay, with ``spatial_bias.*`` added to each block. Load pretrained weights before
+    the call and make the optimizer, DDP and exponential averages after it. Export to TorchScript
+    by tracing.
+
+    Args:
+        model: The network, with any weights, on any device but meta. It is changed.
+        where: Which blocks get spatial bias: a predicate of the block's name, or the beginnings of
+            names, e.g. ``('layer1', 'layer2', 'layer3')``, the paper's stages. Defaults to None,
+            all that fit.
+        num_channels: Maps per block. Defaults to 3.
+        size: Side of the pooled grid in cells. Defaults to 10.
+        kernel_size: Width of the 1-D convolution. Defaults to 3.
+        pooling: Pooling to the grid, 'avg' or 'max'. Defaults to 'avg'.
+        mixing: Whether to apply the 1-D convolution. Defaults to True.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UserError: No block fits or is chosen, a chosen name fits none, or the model already has
+            spatial bias. The model is then unchanged.
+
+    Example:
+        >>> import torch, torchvision
+        >>> from mmsb import add_spatial_bias
+        >>> model = torchvision.models.resnext50_32x4d()
+        >>> model = add_spatial_bias(model, where=('layer1', 'layer2', 'layer3'))
+        >>> tuple(model.eval()(torch.rand(1, 3, 64, 64)).shape)
+        (1, 1000)
+    """
+    name = type(model).__name__
+    if any(isinstance(part, SpatialBias) for part in model.modules()):
+        raise UserError(f'{name} already has spatial bias: give the network without it')
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UserError(f'{name} is on the meta device and has no weights: build it on a real one')
+    sites, reasons = _find_sites(model)
+    if not sites:
+        reason = f' ({reasons[0]})' if reasons else ''
+        raise UserError(
+            f'{name} has no block in which a k x k convolution is followed by a 1x1 convolution or '
+            f'linear layer that all of its output passes through{reason}: spatial bias has no place'
+        )
+    chosen = _choose(sites, where, name)
+    settings = dict(
+        num_channels=num_channels,
+        size=size,
+        kernel_size=kernel_size,
+        pooling=pooling,
+        mixing=mixing,
+    )
+    blocks = [_widened(model.get_submodule(site.block), site, settings) for site in chosen]
+    for site, block in zip(chosen, blocks, strict=True):  # nothing can fail from here
+        _widen(block.get_submodule(site.pointwise), num_channels)
+        parent, _, child = site.block.rpartition('.')
+        setattr(model.get_submodule(parent), child, block)
+    left = f'; not in {reasons[0]}' if reasons else ''
+    print_log(
+        f'{name}: spatial bias added to {len(chosen)} of {len(sites)} blocks that fit, the '
+        f'first: {chosen[0].block}{left}',
+        'current',
+    )
+    return model
+
+
+def _choose(sites: list[_Site], where, name: str) -> list[_Site]:
+    names = [site.block for site in sites]
+    listed = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+    if where is None or callable(where):
+        chosen = [site for site in sites if where is None or where(site.block)]
+    else:
+        starts = [where] if isinstance(where, str) else list(where)
+
+        def begins(block: str, start: str) -> bool:
+            return f'{block}.'.startswith(start if start.endswith('.') else f'{start}.')
+
+        for start in starts:
+            if not any(begins(block, start) for block in names):
+                raise UserError(
+                    f'where has {start!r}, but spatial bias fits no such block of {name}; it fits '
+                    f'{len(names)}: {listed}'
+                )
+        chosen = [site for site in sites if any(begins(site.block, start) for start in starts)]
+    if not chosen:
+        raise UserError(f'where chooses none of the {len(names)} blocks of {name}: {listed}')
+    return chosen
+
+
+def _is_wide(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+
+
+def _is_pointwise(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return max(module.kernel_size) == 1 and module.groups == 1
+    return isinstance(module, nn.Linear)
+
+
+class _Tracer(fx.Tracer):
+    """Sees convolutions and linear layers; what has none, e.g. stochastic depth, stays a module."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        layers = (nn.Conv2d, nn.Linear)
+        return isinstance(m, layers) or not any(isinstance(part, layers) for part in m.modules())
+
+
+def _find_sites(model: nn.Module) -> tuple[list[_Site], list[str]]:
+    """Find the smallest modules with a place for spatial bias, and why others have none."""
+    sites, reasons = [], []
+    for name, module in _blocks(model):
+        inside = f'{name}.'
+        if any(site.block.startswith(inside) for site in sites):
+            continue
+        try:
+            graph = _Tracer().trace(module)
+        except Exception as error:  # fx cannot follow any Python
+            reason = str(error).strip().partition('\n')[0]
+            reasons.append(f'{name}, which torch.fx cannot trace: {reason}')
+            continue
+        found = _find_in(name, module, graph)
+        if isinstance(found, _Site):
+            sites.append(found)
+        elif found:
+            reasons.append(found)
+    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    return sorted(sites, key=lambda site: order[site.block]), reasons
+
+
+def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules that may be blocks, the inner ones first."""
+    named = list(model.named_modules())
+    for name, module in sorted(named, key=lambda item: -item[0].count('.')):
+        parts = list(module.modules())
+        convs = sum(isinstance(part, nn.Conv2d) for part in parts)
+        is_list = isinstance(module, nn.ModuleList | nn.ModuleDict)
+        fits = any(map(_is_wide, parts)) and any(map(_is_pointwise, parts))
+        if name and not is_list and fits and convs <= _MOST_CONVS:
+            yield name, module
+
+
+def _find_in(name: str, block: nn.Module, graph: fx.Graph) -> _Site | str | None:
+    modules = dict(block.named_modules())
+
+    def module_of(node: fx.Node) -> nn.Module | None:
+        return modules.get(node.target) if node.op == 'call_module' else None
+
+    nodes = list(graph.nodes)
+    for wide in (node for node in nodes if _is_wide(module_of(node))):
+        for node in nodes[nodes.index(wide) + 1 :]:
+            layer = module_of(node)
+            if not _is_pointwise(layer) or not _passes_through(wide, node):
+                continue
+            if isinstance(layer, nn.Linear) and not _is_permuted(wide, node, module_of):
+                break  # a classifier, after pooling
+            if type(layer) not in (nn.Conv2d, nn.Linear) or nn.utils.parametrize.is_parametrized(
+                layer
+            ):
+                return f'{name}: {node.target} is a {type(layer).__name__}, which cannot be widened'
+            if sum(other.target == node.target for other in nodes) > 1:
+                return f'{name}: {node.target} is used twice'
+            source, channels = _source(wide, module_of)
+            if channels is None:
+                return f'{name}: the channels before {wide.target} are not known'
+            return _Site(name, graph, source, channels, node.target)
+    return None
+
+
+def _passes_through(start: fx.Node, gate: fx.Node) -> bool:
+    """Tell whether every path from a node to the output of its block leads through another."""
+    seen, left, reached = {start}, [start], False
+    while left:
+        for user in left.pop().users:
+            if user is gate:
+                reached = True
+            elif user.op == 'output':
+                return False
+            elif user not in seen:
+                seen.add(user)
+                left.append(user)
+    return reached
+
+
+def _is_permuted(start: fx.Node, end: fx.Node, module_of: Callable) -> bool:
+    """Tell whether a linear layer's input is (B, H, W, C), judging by what leads to it."""
+    node = end
+    while node is not start and node.all_input_nodes:
+        called = type(module_of(node)).__name__ if node.op == 'call_module' else node.target
+        text = called if isinstance(called, str) else getattr(called, '__name__', '')
+        if text.lower() == 'permute':
+            return True
+        node = node.all_input_nodes[0]
+    return False
+
+
+def _source(wide: fx.Node, module_of: Callable) -> tuple[fx.Node, int | None]:
+    """Return the node of the features that a convolution sees, all of its groups, and channels."""
+    node = wide.all_input_nodes[0]
+    if node.target not in _SPLITS:
+        return node, module_of(wide).in_channels
+    while node.target in _SPLITS:  # Res2Net: the convolution sees a part
+        node = node.all_input_nodes[0]
+    before = node
+    while before.all_input_nodes:
+        layer = module_of(before)
+        for attribute in ('out_channels', 'num_features'):
+            if hasattr(layer, attribute):
+                return node, getattr(layer, attribute)
+        before = before.all_input_nodes[0]
+    return node, None
+
+
+def _widened(block: nn.Module, site: _Site, settings: dict) -> fx.GraphModule:
+    """Build the block with spatial bias, whose 1x1 layer is still to be widened."""
+    layer = block.get_submodule(site.pointwise)
+    last = isinstance(layer, nn.Linear)
+    bias = ConcatenatedBias(site.channels, channels_last=last, **settings)
+    bias.to(layer.weight)
+    node = next(node for node in site.graph.nodes if node.target == site.pointwise)
+    features = node.args[0]
+    with site.graph.inserting_before(node):
+        both = site.graph.call_module('spatial_bias', (site.source, features))
+    node.replace_input_with(features, both)
+    root = {name: part for name, part in block.named_modules() if name}
+    root.update(dict(block.named_parameters()), **dict(block.named_buffers()))
+    module = fx.GraphModule({**root, 'spatial_bias': bias}, site.graph, type(block).__name__)
+    unused = sorted(block.state_dict().keys() - module.state_dict().keys())
+    if unused:
+        raise UserError(
+            f'{site.block}: its forward does not use {unused[0]}, which would be lost; leave the '
+            'block out with where'
+        )
+    for part in module.modules():  # the others keep theirs
+        if part not in set(block.modules()):
+            part.training = block.training
+    return module
+
+
+def _widen(layer: nn.Conv2d | nn.Linear, num_maps: int) -> None:
+    """Add input columns of zeros to a 1x1 convolution or a linear layer."""
+    weight = layer.weight
+    columns = weight.new_zeros(weight.shape[0], num_maps, *weight.shape[2:])
+    wider = torch.cat([weight.detach(), columns], dim=1)
+    layer.weight = nn.Parameter(wider, requires_grad=weight.requires_grad)
+    if isinstance(layer, nn.Linear):
+        layer.in_features += num_maps
+    else:
+        layer.in_channels += num_maps
