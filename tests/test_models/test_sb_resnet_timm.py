@@ -103,10 +103,11 @@ def test_parameters_are_grouped_as_in_timm(coarse):
     [('sb_resnet18', 32), ('sb_resnet18', 16), ('sb_resnet18', 8), ('sb_resnet50', 8)],
 )
 def test_grown_it_computes_what_timms_resnet_does(name, output_stride, tmp_path, x):
-    plain = randomised(create(PLAIN[name], output_stride=output_stride))
+    plain = randomised(create(PLAIN[name], output_stride=output_stride)).double()
     torch.save(plain.state_dict(), tmp_path / 'plain.pth')
     path = str(tmp_path / 'plain.pth')
     grown = create(name, output_stride=output_stride, checkpoint_path=path).eval()
+    grown, x = grown.double(), x.double()
     with torch.no_grad():
         torch.testing.assert_close(grown(x), plain(x))
         ours, theirs = (model.forward_intermediates(x) for model in (grown, plain))
@@ -199,10 +200,8 @@ def test_features_of_each_class(feature_cls, stem, x):
     model = randomised(small(**stem))
     features = small(features_only=True, feature_cls=feature_cls, **stem)
     state = model.state_dict()
-    if feature_cls not in ('fx', 'list', 'hook'):
-        state = {f'model.{key}': value for key, value in state.items()}
-    elif feature_cls == 'fx':
-        state = {f'graph_module.{key}': value for key, value in state.items()}
+    prefix = dict(list='', fx='graph_module.', hook='body.').get(feature_cls, 'model.')
+    state = {f'{prefix}{key}': value for key, value in state.items()}
     found = features.load_state_dict(state, strict=False)
     assert found.missing_keys == []
     expected = model.forward_intermediates(x, intermediates_only=True)
