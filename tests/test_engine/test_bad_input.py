@@ -403,6 +403,7 @@ def test_launcher(capsys, monkeypatch, root, env, args, message):
     assert stop.value.code == 2
     out, err = capsys.readouterr()
     assert not out and err.startswith('error: ') and message in err and err.count('\n') == 1
+    assert PARENT not in os.environ  # or the next training in this process would end itself
 
 
 def test_launcher_from_the_shell(run_tool):
