@@ -17,6 +17,7 @@ from mmsb.engine import train
 from mmsb.engine.arguments import parse_test_args, parse_train_args
 from mmsb.engine.launch import main as launch
 from mmsb.utils.errors import UserError
+from mmsb.utils.processes import PARENT
 from tests.conftest import MINI_SB, TINY
 
 HEADLINE = 'configs/faster_rcnn_sb_r50_fpn_1x_coco.py'  # its backbone starts from a checkpoint
