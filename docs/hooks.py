@@ -15,7 +15,14 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 # pages of the site that are kept elsewhere in the repository
 PAGES = {'changelog.md': 'CHANGELOG.md', 'benchmarks.md': 'benchmarks/README.md'}
-LANGUAGES = {'.py': 'python', '.sh': 'bash', '.yml': 'yaml', '.cpp': 'cpp', '.csv': 'text'}
+LANGUAGES = {
+    '.py': 'python',
+    '.md': 'markdown',
+    '.sh': 'bash',
+    '.yml': 'yaml',
+    '.cpp': 'cpp',
+    '.csv': 'text',
+}
 ROLE = re.compile(r':(?:func|class|meth|mod|attr):<code>~?([\w.]+)</code>')
 LINK = re.compile(r'(?<=\]\()([^)#\s]+)')
 

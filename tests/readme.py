@@ -67,7 +67,7 @@ NAMES = {
 # name: what only that Python example matches
 EXAMPLES = {
     'detector': r'_delete_=True,\n.*SBResNet',
-    'stock config': r"backbone=dict\(type='mmsb.SBResNet'\)",
+    'stock config': r'dino-4scale_r50_8xb2-12e_coco',
     'compared block': r'plugins=_base_\.plugins',
     'features': r'features = SBResNet',
     'network by name': r'list_models',
@@ -79,6 +79,9 @@ EXAMPLES = {
     'smp': r'smp\.Unet.*masks',
     'smp weights': r'smp\.Unet.*load_state_dict',
     'torchvision': r'BackboneWithFPN',
+    'other networks': r'add_spatial_bias',
+    'folder': r'save_pretrained',
+    'torch hub': r'torch\.hub\.load',
     'Hugging Face data': r'imagenet_hf',
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmsb.checkpoints.converting import backbone_config
-from mmsb.checkpoints.publishing import publish_checkpoint, stripped
+from mmsb.checkpoints.publishing import named, stripped, write_published
 from mmsb.models.hub import CONFIG, WEIGHTS, write_backbone
 from mmsb.registry import MODELS
 from mmsb.utils.config_text import recorded_config
@@ -64,7 +64,7 @@ def publish_to_hub(
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f'{folder} exists: give the name of a new folder')
     found = _read_metrics(metrics) if metrics else {}
-    published, _ = stripped(source)
+    published, left = stripped(source)
     meta = published['meta']
     settings = recorded_config(meta)
     backbone = _backbone(settings, published['state_dict'])
@@ -73,7 +73,7 @@ def publish_to_hub(
     else:
         write_backbone(*backbone, folder)
     title = name.rpartition('/')[2]
-    whole = publish_checkpoint(source, folder / title, log=log, format=format)
+    whole = write_published(published, left, named(folder / title, format), log=log)
     if isinstance(meta.get('cfg'), str):
         with replacing(folder / 'config.py') as part:
             part.write_text(meta['cfg'], encoding='utf-8')

@@ -64,8 +64,26 @@ def publish_checkpoint(
     Raises:
         UserError: A file cannot be read or written, or is not a checkpoint from mmengine.
     """
-    path = _named(Path(target), format)
-    published, left = stripped(source)
+    path = named(Path(target), format)  # refused before the file is read
+    return write_published(*stripped(source), path, force, log)
+
+
+def write_published(
+    published: dict,
+    left: list[str],
+    path: Path,
+    force: bool = False,
+    log: Callable[[str], None] | None = None,
+) -> Path:
+    """Write what :func:`stripped` returned; see :func:`publish_checkpoint`.
+
+    Args:
+        published: Weights and metadata.
+        left: Names of what was left out.
+        path: From :func:`named`.
+        force: Overwrite an existing file. Defaults to False.
+        log: Called with lines on what was kept and left out. Defaults to None.
+    """
     as_content = _as_safetensors if path.suffix == '.safetensors' else _as_bytes
     content = as_content(published)
     path = path.with_stem(f'{path.stem}-{hashlib.sha256(content).hexdigest()[:8]}')
@@ -99,7 +117,7 @@ def stripped(source: str | os.PathLike) -> tuple[dict, list[str]]:
     return dict(meta=meta, state_dict=state), left
 
 
-def _named(target: Path, format: str | None) -> Path:
+def named(target: Path, format: str | None) -> Path:
     """Return the target with the ending of its format."""
     endings = [f'.{name}' for name in FORMATS]
     if format and target.suffix not in endings:

@@ -148,9 +148,6 @@ def _load_whole_model(cfg: Config) -> None:
     mmengine would take the tensors whose names happen to fit, and only warn about the others.
     """
     init_cfg = cfg.model.get('init_cfg')
-    if cfg.get('default_scope') == 'mmpretrain' and cfg.model.get('pretrained'):
-        init_cfg = dict(type='Pretrained', checkpoint=cfg.model.pretrained)  # its older name
-        cfg.model.pretrained = None
     if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
         return
     path = init_cfg.get('checkpoint')

@@ -108,7 +108,6 @@ def main(argv: list[str] | None = None) -> None:
         os.environ.setdefault(name, str(threads))
     if restarts:  # torch's shared store would give restarted processes the addresses of lost ones
         os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
-    os.environ[PARENT] = str(os.getpid())
     # The failing process prints the reason; torch's log of stopped processes would bury it.
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     args = run.parse_args(
@@ -122,6 +121,7 @@ def main(argv: list[str] | None = None) -> None:
             '--launcher=pytorch',
         ]
     )
+    os.environ[PARENT] = str(os.getpid())
     try:
         run.run(args)
     except ChildFailedError as error:
@@ -133,6 +133,8 @@ def main(argv: list[str] | None = None) -> None:
     except (KeyboardInterrupt, SignalException):
         print('stopped: checkpoints are in the work directory, --resume continues', file=sys.stderr)
         sys.exit(130)
+    finally:  # what this process starts later is no process of the group
+        del os.environ[PARENT]
 
 
 if __name__ == '__main__':

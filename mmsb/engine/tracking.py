@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 from dataclasses import dataclass
+from numbers import Real
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.hooks import Hook
@@ -167,5 +168,6 @@ class TrackTestHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Write the metrics that are numbers."""
-        numbers = {k: float(v) for k, v in (metrics or {}).items() if isinstance(v, int | float)}
+        # Real: mmseg's metrics are of numpy's types, too
+        numbers = {k: float(v) for k, v in (metrics or {}).items() if isinstance(v, Real)}
         runner.visualizer.add_scalars(numbers, step=0)

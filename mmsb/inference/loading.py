@@ -20,6 +20,11 @@ from mmsb.utils.finite import warn_not_finite
 from mmsb.utils.safe_load import load_checkpoint_file, pretrained_files
 
 
+def build_model(cfg: Config) -> nn.Module:
+    """Build a config's model and leave the config whole: mmdet's DETRs write into theirs."""
+    return MODELS.build(deepcopy(cfg.model))
+
+
 def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] | None]:
     """Build a config's model and load all its weights from one checkpoint.
 
@@ -34,7 +39,7 @@ def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, Sequence[str] |
         UserError: The file is missing or damaged, or belongs to another model.
     """
     content = load_checkpoint_file(checkpoint)
-    model = MODELS.build(deepcopy(cfg.model))  # mmdet's DETRs write into their config
+    model = build_model(cfg)
     state = whole_weights(model, content, checkpoint)
     model.load_state_dict(state, strict=False)
     warn_not_finite(state, f'checkpoint {checkpoint}')
@@ -74,7 +79,7 @@ def load_backbone(
         cfg.model.backbone.pop('init_cfg')
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        model = revert_sync_batchnorm(build_model(cfg))
         if checkpoint is None:
             init_quietly(model.backbone)
         else:

@@ -5,10 +5,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from copy import deepcopy
 from pathlib import Path
 
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.progress import track
 
@@ -16,6 +15,7 @@ from mmsb.checkpoints.fitting import whole_weights
 from mmsb.engine.config import check_config_path, read_config, use_weights
 from mmsb.engine.explaining import explained_errors
 from mmsb.inference.images import read_image
+from mmsb.inference.loading import build_model
 from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import find_images, output_paths, replacing
@@ -63,8 +63,7 @@ def predict_images(
     with explained_errors(cfg), redirect_stdout(sys.stderr):  # stdout is for the predictions
         # the toolboxes' inferencers load any part of any file
         content = load_checkpoint_source(checkpoint)
-        # a copy: mmdet's DETRs write into their config, which then cannot be built again
-        whole_weights(MODELS.build(deepcopy(cfg.model)), content, checkpoint)
+        whole_weights(build_model(cfg), content, checkpoint)
         predict = toolbox_of(cfg).predictor(cfg, checkpoint, device, min_score)
     os.makedirs(out_dir, exist_ok=True)
     outs = output_paths(images, out_dir)

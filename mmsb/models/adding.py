@@ -147,7 +147,7 @@ def add_spatial_bias(
         setattr(model.get_submodule(parent), child, block)
     left = f'; not in {reasons[0]}' if reasons else ''
     print_log(
-        f'{name}: spatial bias added to {len(chosen)} of {len(sites)} blocks that it fits, the '
+        f'{name}: spatial bias added to {len(chosen)} of {len(sites)} blocks that fit, the '
         f'first: {chosen[0].block}{left}',
         'current',
     )

@@ -25,7 +25,12 @@ class MMPretrain(Toolbox):
     tta_model = dict(type='AverageClsScoreTTA')
 
     def set_model_defaults(self, model: ConfigDict) -> None:
-        """Return the last stage only: necks and heads of mmpretrain take one feature map."""
+        """Return the last stage only: necks and heads of mmpretrain take one feature map.
+
+        ``pretrained`` of a classifier is a short form of its ``init_cfg``.
+        """
+        if model.get('pretrained'):
+            model.init_cfg = dict(type='Pretrained', checkpoint=model.pop('pretrained'))
         backbone = model.get('backbone') or {}
         if backbone.get('type') in ('mmsb.SBResNet', 'SBResNet'):
             backbone.setdefault('out_indices', (backbone.get('num_stages', 4) - 1,))

@@ -17,6 +17,7 @@ from mmsb.engine import train
 from mmsb.engine.arguments import parse_test_args, parse_train_args
 from mmsb.engine.launch import main as launch
 from mmsb.utils.errors import UserError
+from mmsb.utils.processes import PARENT
 from tests.conftest import MINI_SB, TINY
 
 HEADLINE = 'configs/faster_rcnn_sb_r50_fpn_1x_coco.py'  # its backbone starts from a checkpoint
@@ -403,6 +404,7 @@ def test_launcher(capsys, monkeypatch, root, env, args, message):
     assert stop.value.code == 2
     out, err = capsys.readouterr()
     assert not out and err.startswith('error: ') and message in err and err.count('\n') == 1
+    assert PARENT not in os.environ  # or the next training in this process would end itself
 
 
 def test_launcher_from_the_shell(run_tool):

@@ -4,11 +4,12 @@ import logging
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from mmsb.engine import config as engine_config
 from mmsb.engine.arguments import parse_test_args, parse_train_args
 from mmsb.engine.distributed import prepare_for_cpu
+from mmsb.toolboxes import toolbox_of
 from mmsb.utils.errors import UserError
 
 
@@ -70,8 +71,9 @@ def test_weights_of_the_whole_model():
     assert cfg.load_from == 'whole.pth' and cfg.model.init_cfg is None
     cfg = train_cfg(model=dict(type='M', init_cfg=init_cfg), load_from='other.pth')
     assert cfg.load_from == 'other.pth'
-    cfg = train_cfg(model=dict(type='M', pretrained='whole.pth'), default_scope='mmpretrain')
-    assert cfg.load_from == 'whole.pth' and cfg.model.pretrained is None
+    model = ConfigDict(type='ImageClassifier', pretrained='whole.pth')
+    toolbox_of(dict(default_scope='mmpretrain')).set_model_defaults(model)
+    assert train_cfg(model=model).load_from == 'whole.pth' and 'pretrained' not in model
     cfg = train_cfg(model=dict(type='M', init_cfg=dict(type='Normal', layer='Conv2d')))
     assert cfg.model.init_cfg.type == 'Normal' and 'load_from' not in cfg
     with pytest.raises(UserError, match=r'load_from=whole\.pth'):

@@ -9,6 +9,7 @@ from torch import nn
 
 import mmsb
 from mmsb.models import SBResNet, SpatialBias
+from tests import readme
 from tests.conftest import assert_one_line
 from tests.weights import randomise
 
@@ -181,3 +182,9 @@ def test_a_forward_that_cannot_be_traced_is_named():
 
     model = nn.Sequential(Block())
     assert_one_line(lambda: mmsb.add_spatial_bias(model), '0, which torch.fx cannot trace')
+
+
+def test_the_documentations_example(capsys):
+    exec(readme.example('other networks'), {})
+    said = capsys.readouterr().out
+    assert 'added to 16 of 16 blocks' in said and said.endswith('torch.Size([1, 1000])\n')

@@ -12,6 +12,7 @@ import torch
 
 from mmsb.models import SBResNet, SBResNet_CIFAR, SBSKNet, fuse_spatial_bias
 from mmsb.utils.errors import UserError
+from tests import readme
 from tests.conftest import ROOT, assert_one_line, tool_environment
 
 SMALL = dict(base_channels=8, out_indices=(1, 3))
@@ -219,7 +220,9 @@ def test_torch_hub_loads_weights(saved, tmp_path):
     plain = torchvision.models.resnet18()
     torch.save(plain.state_dict(), tmp_path / 'resnet18.pth')
     load = partial(torch.hub.load, str(ROOT), 'sb_resnet18', source='local')
-    grown = load(pretrained=str(tmp_path / 'resnet18.pth'))
+    names, text = {}, readme.example('torch hub').replace('path/to/clone', str(ROOT))
+    exec(text.replace('resnet50', 'resnet18').replace("='resnet", f"='{tmp_path}/resnet"), names)
+    grown = names['backbone']
     images = torch.rand(1, 3, 64, 64)
     layers = torch.nn.Sequential(*list(plain.children())[:-2]).eval()
     torch.testing.assert_close(grown.eval()(images)[-1], layers(images))
@@ -243,3 +246,11 @@ def test_torch_hub_without_an_installation(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().endswith('(1, 512, 2, 2)]')
+
+
+def test_the_documentations_example(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(readme.example('folder'), names)
+    torch.testing.assert_close(names['same'].state_dict(), names['backbone'].state_dict())
+    assert names['same'].out_indices == (3,)

@@ -103,10 +103,11 @@ def test_parameters_are_grouped_as_in_timm(coarse):
     [('sb_resnet18', 32), ('sb_resnet18', 16), ('sb_resnet18', 8), ('sb_resnet50', 8)],
 )
 def test_grown_it_computes_what_timms_resnet_does(name, output_stride, tmp_path, x):
-    plain = randomised(create(PLAIN[name], output_stride=output_stride))
+    plain = randomised(create(PLAIN[name], output_stride=output_stride)).double()
     torch.save(plain.state_dict(), tmp_path / 'plain.pth')
     path = str(tmp_path / 'plain.pth')
     grown = create(name, output_stride=output_stride, checkpoint_path=path).eval()
+    grown, x = grown.double(), x.double()
     with torch.no_grad():
         torch.testing.assert_close(grown(x), plain(x))
         ours, theirs = (model.forward_intermediates(x) for model in (grown, plain))
@@ -199,10 +200,8 @@ def test_features_of_each_class(feature_cls, stem, x):
     model = randomised(small(**stem))
     features = small(features_only=True, feature_cls=feature_cls, **stem)
     state = model.state_dict()
-    if feature_cls not in ('fx', 'list', 'hook'):
-        state = {f'model.{key}': value for key, value in state.items()}
-    elif feature_cls == 'fx':
-        state = {f'graph_module.{key}': value for key, value in state.items()}
+    prefix = dict(list='', fx='graph_module.', hook='body.').get(feature_cls, 'model.')
+    state = {f'{prefix}{key}': value for key, value in state.items()}
     found = features.load_state_dict(state, strict=False)
     assert found.missing_keys == []
     expected = model.forward_intermediates(x, intermediates_only=True)
@@ -271,9 +270,9 @@ def test_fx(x):
     assert graph.head_drop.training
 
 
-def run(name, *replaced):
+def run(text, *replaced):
     """Runs an example of the docs on a small network; returns its names."""
-    text, names = readme.example(name), {}
+    names = {}
     for old, new in (("resnet50'", "resnet18'"), ('depth=50', 'depth=18'), *replaced):
         text = text.replace(old, new)
     exec(text, names)
@@ -290,27 +289,27 @@ def plain_file(tmp_path, monkeypatch):
 
 class TestDocs:
     def test_timm(self):
-        names = run('timm')
+        names = run(readme.example('timm'))
         channels = names['backbone'].feature_info.channels()
         assert [feature.shape[1] for feature in names['pyramid']] == channels
         assert names['model'].num_classes == 10
 
     def test_timm_weights(self, plain_file, x):
-        names = run('timm weights')
+        names = run(readme.example('timm weights'))
         expected = plain_file.forward_features(x)
         torch.testing.assert_close(names['model'].eval().forward_features(x), expected)
         torch.testing.assert_close(names['backbone'].eval()(x)[-1], expected)
 
     def test_smp(self, plain_file, x):
         pytest.importorskip('segmentation_models_pytorch')
-        assert run('smp')['masks'].shape == (2, 150, 96, 96)
-        encoder = run('smp weights')['model'].encoder.eval()
+        assert run(readme.example('smp'))['masks'].shape == (2, 150, 96, 96)
+        encoder = run(readme.example('smp weights'))['model'].encoder.eval()
         torch.testing.assert_close(encoder(x)[-1], plain_file.forward_features(x))
 
     def test_torchvision(self, plain_file, x):
         text = readme.example('torchvision')
         channels = ('[256, 512, 1024, 2048]', '[64, 128, 256, 512]')
-        names = run('torchvision', channels, ('480, 640', '64, 72'))
+        names = run(text, channels, ('480, 640', '64, 72'))
         assert channels[0] in text and {'boxes', 'scores', 'labels'} <= {*names['boxes'][0]}
         body = names['backbone'].eval().body
         torch.testing.assert_close(body(x)['3'], plain_file.forward_features(x))

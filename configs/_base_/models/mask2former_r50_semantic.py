@@ -1,5 +1,7 @@
 # Mask2Former for semantic segmentation with the toolbox's ResNet-50, as in mmseg. Parts of it are
 # mmdet's.
+_base_ = './r50_segmentor.py'
+
 num_classes = 150
 act_cfg = dict(type='ReLU', inplace=True)
 positional_encoding = dict(num_feats=128, normalize=True)
@@ -12,28 +14,8 @@ attention = dict(
     batch_first=True,
 )
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(512, 512),
-        test_cfg=dict(size_divisor=32),
-    ),
-    backbone=dict(
-        type='ResNet',
-        depth=50,
-        deep_stem=False,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=-1,
-        norm_cfg=dict(type='SyncBN', requires_grad=False),
-        style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
-    ),
+    data_preprocessor=dict(test_cfg=dict(size_divisor=32)),
+    backbone=dict(deep_stem=False, frozen_stages=-1, norm_cfg=dict(requires_grad=False)),
     decode_head=dict(
         type='Mask2FormerHead',
         in_channels=[256, 512, 1024, 2048],
@@ -130,6 +112,4 @@ model = dict(
             sampler=dict(type='mmdet.MaskPseudoSampler'),
         ),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
 )

@@ -1,6 +1,5 @@
-# What mmseg's segmentors with auxiliary head share: the toolbox's ResNet-50 with deep stem (its
-# ResNetV1c), both heads' losses, and images of 512 x 512.
-norm_cfg = dict(type='SyncBN', requires_grad=True)
+# What mmseg's segmentors share: images of 512 x 512 as the pretrained weights expect them, and the
+# toolbox's ResNet-50.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
@@ -15,35 +14,11 @@ model = dict(
     backbone=dict(
         type='ResNet',
         depth=50,
-        deep_stem=True,
         num_stages=4,
         out_indices=(0, 1, 2, 3),
-        norm_cfg=norm_cfg,
-        norm_eval=False,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
         style='pytorch',
-        contract_dilation=True,
-        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnet50_v1c'),
-    ),
-    decode_head=dict(
-        channels=512,
-        dropout_ratio=0.1,
-        num_classes=150,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-    ),
-    auxiliary_head=dict(
-        type='FCNHead',
-        in_channels=1024,
-        in_index=2,
-        channels=256,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=150,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),

@@ -1,5 +1,5 @@
 # UPerNet with the toolbox's ResNet-50, as in mmseg.
-_base_ = './r50_segmentor.py'
+_base_ = './r50_v1c_two_heads.py'
 
 model = dict(
     backbone=dict(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)),
