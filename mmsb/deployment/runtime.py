@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -159,6 +160,19 @@ class OnnxModel:
             )
 
 
+@functools.cache
+def _openvino():
+    """Return the one OpenVINO core of this process, which is never deleted.
+
+    A core gives the thread that first compiles with it another stack for signals. With two cores,
+    OpenVINO 2026.4 may leave the thread with a stack that it has freed; the next signal that
+    Python handles, Ctrl-C or the end of a data-loading worker, then ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoModel(OnnxModel):
     """An ONNX file run by OpenVINO on the CPU, in float32 and as many threads as PyTorch.
 
@@ -167,15 +181,13 @@ class OpenVinoModel(OnnxModel):
 
     def _start(self):
         check_packages('openvino')
-        import openvino
-
         options = {
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
             'INFERENCE_PRECISION_HINT': 'f32',  # some processors would use bfloat16
             'PERFORMANCE_HINT': 'LATENCY',
             'ENABLE_CPU_PINNING': False,  # other processes may run on the same cores
         }
-        compiled = openvino.Core().compile_model(str(self.path), 'CPU', options)
+        compiled = _openvino().compile_model(str(self.path), 'CPU', options)
         request = compiled.create_infer_request()
 
         def run(images: np.ndarray) -> list[np.ndarray]:

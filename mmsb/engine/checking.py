@@ -198,7 +198,7 @@ def check_built(runner: Runner, loader_name: str) -> None:
                 f'{len(classes)} classes ({listed(classes)}): set {name}.num_classes to '
                 f'{len(classes)}, or metainfo.classes of the data set'
             )
-        _check_class_weight(name, model, count)
+        check_class_weight(name, model, count)
     for leaf in _built_leaves(dataset):
         for line in check_maps(leaf) if hasattr(leaf, 'img_suffix') else ():
             runner.logger.warning(line)
@@ -225,7 +225,7 @@ def head_classes(model: nn.Module) -> list[tuple[str, int]]:
     return heads
 
 
-def _check_class_weight(name: str, model: nn.Module, count: int) -> None:
+def check_class_weight(name: str, model: nn.Module, count: int) -> None:
     """Refuse a head whose losses weigh another number of classes."""
     head = model.get_submodule(name.removeprefix('model.'))
     for loss_name, loss in head.named_modules():

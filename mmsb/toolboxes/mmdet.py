@@ -31,9 +31,9 @@ class MMDet(Toolbox):
     # A box depends on one place; Grad-CAM weights each channel equally everywhere and misses it.
     cam_method = 'layercam'
     export_note = (
-        'only the FPN features and the raw dense-head outputs are exported. The second stage '
-        'and NMS are exported only for plain two-stage detectors, to ONNX, with batch 1 and a '
-        'fixed size'
+        'only raw outputs are exported: the FPN features with those of the dense head, or those of '
+        'the queries. The second stage and NMS are exported only for plain two-stage detectors, to '
+        'ONNX, with batch 1 and a fixed size'
     )
     evaluated_outputs = ('boxes', 'scores', 'labels')
     export_for_evaluation = (
@@ -110,7 +110,19 @@ class MMDet(Toolbox):
         return model(images, [sample] * len(images), mode='tensor')
 
     def outputs(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-        """Compute the pyramid's features and the dense head's raw scores and deltas, per level."""
+        """Compute raw outputs.
+
+        Of a dense head, per level: the pyramid's features, scores and deltas. Of a head of
+        queries (DETR, Mask2Former): scores and boxes or masks of its last layer.
+        """
+        from mmdet.models.detectors import DetectionTransformer
+
+        if isinstance(model, DetectionTransformer):
+            scores, boxes = self.forward(model, images)[:2]
+            return dict(query_scores=scores[-1], query_boxes=boxes[-1])
+        if hasattr(model, 'panoptic_head'):
+            scores, masks = self.forward(model, images)
+            return dict(query_scores=scores[-1], query_masks=masks[-1])
         features = model.extract_feat(images)
         head = model.rpn_head if hasattr(model, 'rpn_head') else model.bbox_head
         scores, deltas, *_ = head(features)

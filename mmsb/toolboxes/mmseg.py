@@ -85,6 +85,15 @@ class MMSeg(Toolbox):
             samples.append(SegDataSample(metainfo=info, gt_sem_seg=labels))
         return torch.randn(batch, 3, *shape, device=device), samples
 
+    def forward(self, model: nn.Module, images: Tensor) -> Tensor | tuple:
+        from mmseg.models.decode_heads import Mask2FormerHead
+        from mmseg.structures import SegDataSample
+
+        if not isinstance(model.decode_head, Mask2FormerHead):
+            return super().forward(model, images)
+        sample = SegDataSample(metainfo=dict(img_shape=tuple(images.shape[2:])))
+        return model.decode_head(model.extract_feat(images), [sample] * len(images))
+
     def outputs(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         """Compute logits at the size of the input."""
         return dict(logits=model.encode_decode(images, [dict(img_shape=images.shape[2:])]))

@@ -15,7 +15,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from mmsb.deployment.exporting import export
+from mmsb.deployment.runtime import OnnxModel
 from mmsb.inference.predicting import predict_images
+from mmsb.toolboxes import toolbox_of
 from tests import readme
 from tests.conftest import ROOT
 from tests.test_configs.test_configs import differences, stock_config
@@ -219,6 +222,41 @@ def small_config(path: str) -> Config:
 
 def sb(path: str) -> str:
     return path.replace('_r50', '_sb_r50')
+
+
+QUERIES = [sb(path) for path in STOCK if re.search('detr|dino|mask2former', path)]
+
+
+@pytest.mark.parametrize('path', QUERIES)
+def test_export_of_queries(path, tmp_path):
+    """The file has what the toolbox's own prediction is made from."""
+    cfg = small_config(f'configs/{path}.py')
+    cfg.model.backbone.init_cfg = None
+    cfg.dump(tmp_path / 'model.py')
+    model, _ = build(cfg)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+    file = tmp_path / 'model.onnx'
+    config = str(tmp_path / 'model.py')
+    done = export(config, str(tmp_path / 'model.pth'), out=file, shape=(128, 128))
+    model.eval()
+    images, samples = toolbox_of(cfg).random_inputs(1, (128, 128), 'cpu')
+    found = dict(zip(OnnxModel(file).outputs, OnnxModel(file)(images), strict=True))
+    with torch.no_grad():
+        (result,) = model(images, samples, mode='predict')
+    if toolbox(path) == 'mmseg':
+        assert torch.equal(found['logits'].argmax(1), result.pred_sem_seg.data)
+        return
+    assert 'those of the queries' in done.note
+    scores = found.pop('query_scores')
+    (places,) = found.values()
+    assert places.shape[:2] == scores.shape[:2]
+    if 'mask2former' in path:  # the scores that are printed also depend on the masks
+        _, indices = scores.softmax(-1)[..., :-1].flatten().topk(len(result.pred_instances))
+        labels = indices % (scores.shape[-1] - 1)
+        assert torch.equal(labels.sort().values, result.pred_instances.labels.sort().values)
+        return
+    best, _ = scores.sigmoid().flatten().topk(len(result.pred_instances))
+    torch.testing.assert_close(result.pred_instances.scores, best, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize('path', map(sb, STOCK))

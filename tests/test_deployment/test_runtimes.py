@@ -1,5 +1,8 @@
 """The runtimes beside each other, and what is missing for them."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -30,6 +33,25 @@ def test_openvino_of_one_size(exported):
     (logits,), (wanted,) = OpenVinoModel(path)(images), OnnxModel(path)(images)
     torch.testing.assert_close(logits, wanted, rtol=0, atol=2e-5 * wanted.abs().max().item())
     assert_one_line(lambda: OpenVinoModel(path)(images[:, :, :64]), 'takes images of 96 x 96')
+
+
+def test_signals_after_two_openvino_models(exported):
+    """Deleted in the order in which they were made; the child would end by SIGSEGV."""
+    pytest.importorskip('openvino')
+    pytest.importorskip('mmpretrain')
+    code = (
+        'import gc, signal, sys\n'
+        'from mmsb.deployment.runtime import OpenVinoModel\n'
+        'models = [OpenVinoModel(sys.argv[1]) for _ in range(2)]\n'
+        'for _ in range(2):\n'
+        '    del models[0]\n'
+        '    gc.collect()\n'
+        'signal.signal(signal.SIGCHLD, lambda *_: print("handled"))\n'
+        'signal.raise_signal(signal.SIGCHLD)\n'
+    )
+    path = exported('mmpretrain', False)
+    child = subprocess.run([sys.executable, '-c', code, path], capture_output=True, text=True)
+    assert (child.returncode, child.stdout) == (0, 'handled\n'), child.stderr
 
 
 def test_a_missing_runtime(exported, monkeypatch):

@@ -1,16 +1,19 @@
 """Data of segmentation and classification that is wrong: a line that names it, in training."""
 
 import shutil
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
 import pytest
+from torch import nn
 
 from mmsb.datasets.miniatures.ade20k import make_mini_ade20k
 from mmsb.datasets.miniatures.cifar100 import make_mini_cifar100
 from mmsb.datasets.miniatures.imagenet import make_mini_imagenet
 from mmsb.engine import train
 from mmsb.engine.arguments import parse_train_args
+from mmsb.engine.checking import check_class_weight
 from mmsb.utils.errors import UserError
 from tests.conftest import ROOT
 
@@ -188,6 +191,24 @@ def test_classes_and_settings_that_do_not_fit(data, run, config, options, messag
     with pytest.raises(UserError) as error:
         run(config, *options)
     assert message in line_of(error)
+
+
+@pytest.mark.parametrize(
+    ('head', 'queries', 'fitting'),
+    [('decode_head', None, [3]), ('decode_head', 100, [3, 4]), ('bbox_head', None, [3, 4])],
+)
+def test_class_weights_of_heads_with_one_output_more(head, queries, fitting):
+    """Background in mmdet, "no object" of queries; no toolbox refuses another number itself."""
+    model, loss = nn.Module(), nn.Module()
+    model.add_module(head, nn.Module())
+    model.get_submodule(head).add_module('loss_cls', loss)
+    if queries:
+        model.get_submodule(head).num_queries = queries
+    for length in range(1, 7):
+        loss.class_weight = [1.0] * length
+        refused = pytest.raises(UserError, match=f'has {length} values for 3 classes')
+        with nullcontext() if length in fitting else refused:
+            check_class_weight(f'model.{head}', model, 3)
 
 
 def test_a_renamed_folder_of_a_class(data, run):
