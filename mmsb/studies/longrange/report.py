@@ -25,16 +25,23 @@ from mmsb.studies.longrange.dataset import CHANCE, IGNORED, PALETTE, POOLED, TAS
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 
-CONFIG = re.compile(r'fcn_(?P<network>.+)_\d+_longrange-(?P<task>any|row)')
+CONFIG = re.compile(r'fcn_(?P<network>.+)_\d+_longrange-(?P<task>' + '|'.join(TASKS) + ')')
 # names of the compared networks in configs -> title, colour; other networks are ablations
-NETWORKS = dict(
-    r14=('plain', '#7f7f7f'),
-    se_r14=('SE', '#8c564b'),
-    gc_r14=('GC', '#2ca02c'),
-    nl_r14=('NL', '#9467bd'),
-    bat_r14=('BAT', '#d95f02'),
-    sb_r14=('SB', '#1f77b4'),
-)
+NETWORKS = {
+    'r14': ('plain', '#7f7f7f'),
+    'se_r14': ('SE', '#8c564b'),
+    'gc_r14': ('GC', '#2ca02c'),
+    'nl_r14': ('NL', '#9467bd'),
+    'bat_r14': ('BAT', '#d95f02'),
+    'ca_r14': ('coordinate attention', '#e377c2'),
+    'gf_r14': ('global filter', '#bcbd22'),
+    'lk_r14': ('large kernel', '#17becf'),
+    'ea_r14': ('efficient attention', '#d62728'),
+    'contmix_r14': ('ContMix', '#ff9896'),
+    'sb_r14-size4': ('SB, grid 4', '#c6dbef'),
+    'sb_r14-size6': ('SB, grid 6', '#6baed6'),
+    'sb_r14': ('SB', '#1f77b4'),
+}
 # ablations as in the paper's tables -> networks, in the order of the rows
 ABLATIONS = dict(
     Grid=['r14', 'sb_r14-size2', 'sb_r14-size4', 'sb_r14-size6', 'sb_r14', 'sb_r14-size16'],
@@ -87,9 +94,10 @@ def write_longrange_report(
             'p',
             'Pixel accuracy in percent on validation images, mean ± standard deviation over the '
             f'seeds, whose number is in parentheses. Chance is {CHANCE:.1f}; a network that knows '
-            f"the keys, not their places, reaches at most 100 on 'any' and {POOLED:.1f} on 'row'. "
-            f"'{SOLVED} % after' is the iteration at which the logged training accuracy reaches "
-            f'{SOLVED} %, over the seeds that reach it; no training image is seen twice. '
+            'the keys, not their places, reaches at most '
+            + ', '.join(f"{bound:.1f} on '{task}'" for task, bound in POOLED.items())
+            + f". '{SOLVED} % after' is the iteration at which the logged training accuracy "
+            f'reaches {SOLVED} %, over the seeds that reach it; no training image is seen twice. '
             f'Trained on {devices}; seconds per iteration are medians over the logs.',
         ),
     ]
@@ -195,9 +203,9 @@ def _load(folder: Path) -> tuple[Config, torch.nn.Module]:
 
 
 def _draw_distances(runs: Runs) -> Figure:
-    figure = new_figure((11, 3.8))
-    for axes, task in zip(figure.subplots(1, 2, sharey=True), TASKS, strict=True):
-        for bound in (CHANCE, POOLED) if task == 'row' else (CHANCE,):
+    figure = new_figure((3 + 4 * len(TASKS), 3.8))
+    for axes, task in zip(figure.subplots(1, len(TASKS), sharey=True), TASKS, strict=True):
+        for bound in (CHANCE, POOLED[task]):
             axes.axhline(bound, color='#bbbbbb', lw=1, ls='--')
         for n, (network, tasks) in enumerate(runs.items()):
             found = [record['last'] for _, record in tasks.get(task, [])]
@@ -215,7 +223,7 @@ def _draw_distances(runs: Runs) -> Figure:
         )
         style_axes(axes)
     figure.axes[0].set_ylabel('pixel accuracy (%)')
-    figure.axes[1].legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
+    figure.axes[-1].legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
     return figure
 
 
