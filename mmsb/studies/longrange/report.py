@@ -163,8 +163,13 @@ def _solved_at(folder: Path) -> int | None:
     return next((line['step'] for line in lines if line.get('decode.acc_seg', 0) >= SOLVED), None)
 
 
+def _tasks(runs: Runs) -> list[str]:
+    """Return the tasks that at least one network was trained on."""
+    return [task for task in TASKS if any(task in found for found in runs.values())]
+
+
 def _table(runs: Runs) -> tuple[list[str], list[list[str]]]:
-    tasks = [task for task in TASKS if any(task in found for found in runs.values())]
+    tasks = _tasks(runs)
     rows = []
     for network, found in runs.items():
         folders = [folder for of_task in found.values() for folder, _ in of_task]
@@ -203,8 +208,11 @@ def _load(folder: Path) -> tuple[Config, torch.nn.Module]:
 
 
 def _draw_distances(runs: Runs) -> Figure:
-    figure = new_figure((3 + 4 * len(TASKS), 3.8))
-    for axes, task in zip(figure.subplots(1, len(TASKS), sharey=True), TASKS, strict=True):
+    tasks = _tasks(runs)
+    figure = new_figure((3 + 4 * len(tasks), 3.8))
+    lines = {}
+    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    for axes, task in zip(panels, tasks, strict=True):
         for bound in (CHANCE, POOLED[task]):
             axes.axhline(bound, color='#bbbbbb', lw=1, ls='--')
         for n, (network, tasks) in enumerate(runs.items()):
@@ -216,20 +224,21 @@ def _draw_distances(runs: Runs) -> Figure:
             ranges = [name for name in found[0] if name.endswith('px')]
             centres = [np.mean([int(n) for n in r.removesuffix('px').split('-')]) for r in ranges]
             values = np.array([[last[r] for r in ranges] for last in found])
-            axes.plot(centres, values.mean(0), color=colour, lw=width, label=title)
+            (lines[title],) = axes.plot(centres, values.mean(0), color=colour, lw=width)
             axes.fill_between(centres, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
         axes.set(
             title=f"task '{task}'", xlabel='distance from object to key (pixels)', ylim=(0, 104)
         )
         style_axes(axes)
-    figure.axes[0].set_ylabel('pixel accuracy (%)')
-    figure.axes[-1].legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
+    panels[0].set_ylabel('pixel accuracy (%)')
+    place = dict(loc='center left', bbox_to_anchor=(1, 0.5))
+    panels[-1].legend(lines.values(), lines.keys(), frameon=False, **place)
     return figure
 
 
 def draw_scenes(runs: Runs, per_task: int = 2) -> Figure:
     """Draw validation images, their labels and each network's predictions (first seed)."""
-    tasks = [task for task in TASKS if any(task in found for found in runs.values())]
+    tasks = _tasks(runs)
     shape = len(tasks) * per_task, 2 + len(runs)
     figure = new_figure((1.55 * shape[1], 1.68 * shape[0]))
     grid = figure.subplots(*shape, squeeze=False)

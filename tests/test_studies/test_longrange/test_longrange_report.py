@@ -12,8 +12,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmsb.studies.longrange.report import ABLATIONS, NETWORKS, write_longrange_report
 from mmsb.studies.longrange.dataset import TASKS
+from mmsb.studies.longrange.report import ABLATIONS, NETWORKS, write_longrange_report
 from tests import readme
 from tests.conftest import ROOT, assert_one_line
 
