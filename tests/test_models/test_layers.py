@@ -492,10 +492,11 @@ class TestEveryLayer:
         compiled = torch.compile(layer, fullgraph=True, backend='eager', dynamic=False)
         torch.testing.assert_close(compiled(x), layer(x))
 
-    def test_bfloat16_is_near_float64(self, name):
+    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+    def test_half_precision_is_near_float64(self, name, dtype):
         layer = build_plugin(name)
         x = torch.randn(2, 16, 9, 13)
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast('cpu', dtype):
             rounded = layer.float()(x)
         exact = layer.double()(x.double())
         assert (rounded - exact).norm() / exact.norm() < 0.03
