@@ -5,7 +5,12 @@ from .backbones import SBResNet, SBResNet_CIFAR, SBSKNet, SKNet
 from .fusion import fuse_spatial_bias
 from .layers import (
     BATBlock,
+    ContextMixing,
+    CoordinateAttention,
+    EfficientAttention,
     GatherExcite,
+    GlobalFilter,
+    LargeKernelBlock,
     NonLocalBlock,
     SelectiveKernel,
     SpatialBias,
@@ -15,7 +20,12 @@ from .layers import (
 
 __all__ = [
     'BATBlock',
+    'ContextMixing',
+    'CoordinateAttention',
+    'EfficientAttention',
     'GatherExcite',
+    'GlobalFilter',
+    'LargeKernelBlock',
     'NonLocalBlock',
     'SBResNet',
     'SBResNet_CIFAR',

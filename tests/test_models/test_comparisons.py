@@ -38,17 +38,24 @@ PLUGINS = {
     'NonLocal2d norm': plugin('NonLocal2d', 'after_block', norm_cfg=dict(type='BN')),
     'attention 0010': attention('0010', 'after_conv2'),
     'attention 1111': attention('1111', 'after_conv3'),
+    # of the long-range study
+    'coordinate': plugin('mmsb.CoordinateAttention'),
+    'global filter': plugin('mmsb.GlobalFilter', 'after_conv2', size=8),
+    'large kernel': plugin('mmsb.LargeKernelBlock', 'after_block', kernel_size=15, reduction=4),
+    'efficient attention': plugin('mmsb.EfficientAttention', 'after_block'),
+    'context mixing': plugin('mmsb.ContextMixing', kernel_size=3),
     'two gates': plugin('mmsb.SqueezeExcitation') + plugin('mmsb.StyleRecalibration'),
     'gate early': plugin('mmsb.SqueezeExcitation', 'after_conv1', ratio=1),
 }
 # Gradients that are zero by the block's definition: of what adds a constant before a batch norm, or
-# before a softmax.
+# before a softmax, or scales what a batch norm scales back.
 NO_GRADIENT = {
     'ge': ('gather.bias',),
     'nl': ('phi.bias', 'g.bias', 'z.bias'),
     'NonLocal2d norm': ('phi.conv.bias', 'g.conv.bias'),
     'gc': ('conv_mask.bias',),
     'gc both': ('conv_mask.bias',),
+    'large kernel': ('expand.2.weight',),
     'bat': ('reduce.0.bias', 'compress.0.bias', 'transformed.0.bias', 'expand.0.bias'),
 }
 
@@ -120,6 +127,7 @@ def added_keys(model):
 
 @pytest.mark.parametrize('name', [
     'se', 'gc', 'bat', 'nl', 'srm', 'ge', 'gc both', 'NonLocal2d norm', 'attention 0010',
+    'coordinate', 'global filter', 'large kernel', 'efficient attention', 'context mixing',
 ])  # fmt: skip
 def test_all_that_is_new_learns_and_the_frozen_rest_does_not(name):
     """From the identity, except BAT; in stages that are frozen and under norm_eval too."""

@@ -10,13 +10,19 @@ from torch import nn
 
 from mmsb.models import (
     BATBlock,
+    ContextMixing,
+    CoordinateAttention,
+    EfficientAttention,
     GatherExcite,
+    GlobalFilter,
+    LargeKernelBlock,
     NonLocalBlock,
     SBResNet,
     SelectiveKernel,
     SqueezeExcitation,
     StyleRecalibration,
 )
+from mmsb.models.layers.fourier import depthwise_conv
 from tests.conftest import assert_one_line
 from tests.test_models.test_spatial_bias import bilinear
 from tests.weights import randomise
@@ -31,6 +37,11 @@ PLUGINS = dict(
     ge=dict(type='GatherExcite', extent=7),
     gc=dict(type='ContextBlock', ratio=1 / 4),
     sk=dict(type='SelectiveKernel', groups=4),
+    coordinate=dict(type='CoordinateAttention'),
+    global_filter=dict(type='GlobalFilter', size=6),
+    large_kernel=dict(type='LargeKernelBlock', kernel_size=15, reduction=2),
+    efficient=dict(type='EfficientAttention'),
+    context_mixing=dict(type='ContextMixing', kernel_size=3, groups=2),
 )
 
 
@@ -164,6 +175,97 @@ def naive_selective_kernel(x, w, groups, stride):
     return (first * paths[0] + second * paths[1]) / (first + second)
 
 
+def softmax(x, axis):
+    return np.exp(x) / np.exp(x).sum(axis, keepdims=True)
+
+
+def hardswish(x):
+    return x * np.clip(x + 3, 0, 6) / 6
+
+
+def naive_coordinate_attention(x, w):
+    def gate(means, name):
+        return sigmoid(
+            conv1x1(hardswish(norm(conv1x1(means, w, 'reduce.0'), w, 'reduce.1')), w, name)
+        )
+
+    rows, columns = gate(x.mean(2), 'to_rows'), gate(x.mean(1), 'to_columns')
+    return x * rows[:, :, None] * columns[:, None, :]
+
+
+def cubic(length, count):
+    """Matrix of bicubic interpolation (a = -0.75) with aligned ends and repeated borders."""
+    matrix = np.zeros((count, length))
+    for i in range(count):
+        place = i * (length - 1) / (count - 1) if count > 1 else 0
+        for j in range(int(place) - 1, int(place) + 3):
+            d, a = abs(place - j), -0.75
+            inner = (a + 2) * d**3 - (a + 3) * d**2 + 1
+            outer = a * (d**3 - 5 * d**2 + 8 * d - 4)
+            matrix[i, min(max(j, 0), length - 1)] += inner if d <= 1 else outer if d < 2 else 0
+    return matrix
+
+
+def naive_global_filter(x, w):
+    """Circular convolution with the kernel that has the factors as its spectrum."""
+    _, height, width = x.shape
+    half = width // 2 + 1
+    real, imaginary = w['weight']
+    if real.shape[1:] != (height, half):
+        down, across = cubic(real.shape[1], height), cubic(real.shape[2], half)
+        real, imaginary = down @ real @ across.T, down @ imaginary @ across.T
+    kernel, out = np.zeros(x.shape), x.copy()
+    for i, j, u, v in np.ndindex(height, width, height, half):
+        angle = 2 * np.pi * (u * i / height + v * j / width)
+        twice = 1 if v == 0 or 2 * v == width else 2  # the other half is its conjugate
+        wave = real[:, u, v] * np.cos(angle) - imaginary[:, u, v] * np.sin(angle)
+        kernel[:, i, j] += twice * wave / (height * width)
+    y = norm(x, w, 'norm')
+    for i, j in np.ndindex(height, width):
+        out += kernel[:, i, j, None, None] * np.roll(y, (i, j), (1, 2))
+    return out
+
+
+def depthwise(x, weight):
+    """Correlation with zeros around the map."""
+    size, (_, height, width) = weight.shape[-1], x.shape
+    padded = np.pad(x, [(0, 0), *[(size // 2, size // 2)] * 2])
+    return sum(
+        weight[:, 0, p, q, None, None] * padded[:, p : p + height, q : q + width]
+        for p, q in np.ndindex(size, size)
+    )
+
+
+def naive_large_kernel(x, w):
+    y = relu(norm(conv1x1(norm(x, w, 'expand.0'), w, 'expand.1'), w, 'expand.2'))
+    large, small = (
+        norm(depthwise(y, w[f'{k}.weight']), w, f'{k}_norm') for k in ('large', 'small')
+    )
+    return x + norm(conv1x1(relu(large + small), w, 'project.0'), w, 'project.1')
+
+
+def naive_efficient_attention(x, w):
+    q, k, v = (conv1x1(x, w, name).reshape(8, -1) for name in ('query', 'key', 'value'))
+    attention = softmax(q, 0).T @ softmax(k, 1)  # every pixel's weights for every pixel
+    np.testing.assert_allclose(attention.sum(1), 1)
+    return x + conv1x1((v @ attention.T).reshape(8, *x.shape[1:]), w, 'z')
+
+
+def naive_context_mixing(x, w, size=3, groups=2):
+    reach, each = size // 2, len(x) // groups
+    query, key = conv1x1(x, w, 'query'), conv1x1(average_to(x, 7), w, 'key')
+    mixed = np.zeros_like(x)
+    for c, i, j in np.ndindex(x.shape):
+        group = slice(c // each * each, (c // each + 1) * each)
+        affinity = np.einsum('c,crs->rs', query[group, i, j], key[group]).ravel() / each**0.5
+        kernel = softmax(w['to_kernel.weight'] @ affinity + w['to_kernel.bias'], 0)
+        for p, q in np.ndindex(size, size):
+            y, z = i + p - reach, j + q - reach
+            if 0 <= y < x.shape[1] and 0 <= z < x.shape[2]:
+                mixed[c, i, j] += kernel[p * size + q] * x[c, y, z]
+    return x + norm(conv1x1(mixed, w, 'z'), w, 'norm')
+
+
 def check(layer, shape, naive):
     torch.manual_seed(1)
     x = torch.randn(shape, dtype=torch.float64)
@@ -199,6 +301,25 @@ class TestAgainstPlainFormulations:
 
     def test_gather_excite(self, shape):
         check(build(GatherExcite, extent=7), shape, lambda x, w: naive_gather_excite(x, w, 7))
+
+    def test_coordinate_attention(self, shape):
+        check(build(CoordinateAttention), shape, naive_coordinate_attention)
+
+    @pytest.mark.parametrize('size', [9, 14])  # the second that of a shape
+    def test_global_filter(self, shape, size):
+        check(build(GlobalFilter, size=size), shape, naive_global_filter)
+
+    @pytest.mark.parametrize('size', [5, 13, 15, 31])  # the last two by FFT
+    def test_large_kernel(self, shape, size):
+        layer = build(LargeKernelBlock, kernel_size=size, small_kernel=3, reduction=2)
+        check(layer, shape, naive_large_kernel)
+
+    def test_efficient_attention(self, shape):
+        check(build(EfficientAttention), shape, naive_efficient_attention)
+
+    def test_context_mixing(self, shape):
+        layer = build(ContextMixing, kernel_size=3, groups=2)
+        check(layer, shape, naive_context_mixing)
 
     @pytest.mark.parametrize('stride', [1, 2])
     def test_selective_kernel(self, shape, stride):
@@ -256,6 +377,36 @@ class TestAgainstOthers:
             state['weight'] = state['weight'][:, :, None, None]
             getattr(theirs, name).load_state_dict(state)
         torch.testing.assert_close(ours(self.x), theirs(self.x))
+
+    def test_coordinate_attention_is_timms(self):
+        layers = pytest.importorskip('timm.layers.coord_attn')
+        ours = build(CoordinateAttention, ratio=2)
+        theirs = layers.CoordAttn(16, rd_channels=8, bias=True).double().eval()
+        conv, bn, _ = ours.reduce
+        nn.init.zeros_(theirs.conv1.bias)  # ours has none before a norm
+        theirs.conv1.load_state_dict(dict(conv.state_dict(), bias=theirs.conv1.bias))
+        theirs.bn1.load_state_dict(bn.state_dict())
+        theirs.conv_h.load_state_dict(ours.to_rows.state_dict())
+        theirs.conv_w.load_state_dict(ours.to_columns.state_dict())
+        torch.testing.assert_close(ours(self.x), theirs(self.x))
+
+
+class TestLargeKernel:
+    @pytest.mark.parametrize('size', [5, 31])
+    def test_eval_computes_the_two_convolutions(self, size):
+        layer = build(LargeKernelBlock, kernel_size=size, small_kernel=3)
+        x = torch.randn(2, 16, 9, 20, dtype=torch.float64)
+        merged = layer(x)
+        layer.training = True  # its norms stay in eval mode
+        torch.testing.assert_close(merged, layer(x))
+
+    def test_gradients_by_fft_are_the_convolutions(self):
+        x = torch.randn(2, 3, 20, 7, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn(3, 1, 31, 31, dtype=torch.float64, requires_grad=True)
+        ys = depthwise_conv(x, weight), nn.functional.conv2d(x, weight, padding=15, groups=3)
+        out = torch.randn_like(x)
+        ours, theirs = (torch.autograd.grad(y, (x, weight), out) for y in ys)
+        torch.testing.assert_close(ours, theirs)
 
 
 class TestSizes:
@@ -341,10 +492,11 @@ class TestEveryLayer:
         compiled = torch.compile(layer, fullgraph=True, backend='eager', dynamic=False)
         torch.testing.assert_close(compiled(x), layer(x))
 
-    def test_bfloat16_is_near_float64(self, name):
+    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+    def test_half_precision_is_near_float64(self, name, dtype):
         layer = build_plugin(name)
         x = torch.randn(2, 16, 9, 13)
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast('cpu', dtype):
             rounded = layer.float()(x)
         exact = layer.double()(x.double())
         assert (rounded - exact).norm() / exact.norm() < 0.03
@@ -362,7 +514,11 @@ class TestEveryLayer:
     @pytest.mark.parametrize('depth', [18, 50])
     def test_in_any_stage_and_position_with_spatial_bias(self, name, depth):
         positions = ['after_block', *(f'after_conv{i + 1}' for i in range(2 if depth == 18 else 3))]
-        if name in ('bat', 'sk'):  # groups do not divide the 8 + 3 channels behind the maps
+        if name in (
+            'bat',
+            'sk',
+            'context_mixing',
+        ):  # groups do not divide the 8 + 3 channels behind the maps
             positions.remove('after_conv1' if depth == 18 else 'after_conv2')
         plugins = [
             dict(cfg=dict(postfix=i, **PLUGINS[name]), position=position)
@@ -434,6 +590,9 @@ class TestPlugins:
     [
         (lambda: BATBlock(12), 'BATBlock: 6 channels do not divide into 4 groups'),
         (lambda: BATBlock(16, groups=0), 'do not divide into 0 groups'),
+        (lambda: ContextMixing(10), 'ContextMixing: 10 channels do not divide into 4 groups'),
+        (lambda: LargeKernelBlock(8, 30), 'kernel_size 30 and small_kernel 5 must be odd'),
+        (lambda: LargeKernelBlock(8, 3), 'the second at most the first'),
         (lambda: SelectiveKernel(48), '48 channels do not divide into 32 groups'),
         (lambda: plugged(position='after_conv4'), 'the position of a plugin is'),
         (lambda: plugged(depth=18, position='after_conv3'), "'after_conv2', 'after_block'"),

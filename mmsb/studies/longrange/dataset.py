@@ -1,4 +1,4 @@
-"""Two synthetic dense-labelling tasks that need long-range context."""
+"""Four synthetic dense-labelling tasks that need long-range context."""
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -6,7 +6,7 @@ from mmengine.dataset import BaseDataset
 from mmsb.registry import DATASETS
 from mmsb.utils.errors import UserError
 
-TASKS = ('any', 'row')
+TASKS = ('any', 'row', 'anywhere', 'order')
 CELL = 8  # pixels; a cell holds one object or key
 CELLS = 8  # per side
 IMAGE_SIZE = CELL * CELLS
@@ -15,8 +15,9 @@ CLASSES = ('red', 'green', 'blue')  # colours of objects and keys, and labels of
 PALETTE = ((214, 64, 52), (60, 168, 76), (56, 96, 208))
 IGNORED = 255  # the label of background and keys
 CHANCE = 100 / 3  # best accuracy in percent without knowing the keys
-# best accuracy on 'row' with the keys known but not their places: guess the most frequent key
-POOLED = 100 * 48 / 81
+# best accuracy in percent with the keys known but not their places: guess the most frequent of the
+# one, four or three keys
+POOLED = {'any': 100, 'row': 100 * 48 / 81, 'anywhere': 100 * 48 / 81, 'order': 100 * 17 / 27}
 
 
 @DATASETS.register_module()
@@ -30,6 +31,10 @@ class LongRange(BaseDataset):
       it, even one pooled vector.
     - task 'row': four keys are at the left edge, one per quarter of the rows; an object's key is
       the one in its rows. Knowing which keys there are is not enough: *where* matters.
+    - task 'anywhere': as 'row', but each key is in a random column.
+    - task 'order': three keys at random places, one above the other. The topmost is the key of the
+      red objects, the next that of the green ones, the lowest that of the blue ones. Where to look
+      depends on the object's colour and on the other keys.
 
     Objects and keys are at least 8 pixels apart, so a network whose receptive field has a radius
     below 8 cannot do better than chance, one in three. Background and keys have the label 255,
@@ -40,7 +45,7 @@ class LongRange(BaseDataset):
     centre to the centre of its key, elsewhere 0.
 
     Args:
-        task (str): 'any' or 'row'.
+        task (str): 'any', 'row', 'anywhere' or 'order'.
         num_images (int): Number of images.
         seed (int): Seed for the images; use different ones for training and test. Defaults to 0.
         **kwargs: Arguments of mmengine's ``BaseDataset``: ``pipeline``, ``test_mode``, ...
@@ -58,7 +63,7 @@ class LongRange(BaseDataset):
 
     def __init__(self, task: str, num_images: int, seed: int = 0, **kwargs):
         if task not in TASKS:
-            raise UserError(f'there is no long-range task {task!r}: give any or row')
+            raise UserError(f'there is no long-range task {task!r}: give one of {", ".join(TASKS)}')
         if num_images < 1:
             raise UserError(f'num_images is {num_images}: give 1 or more')
         self.task = task
@@ -92,7 +97,7 @@ def draw_scene(task: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     """Render one image of a task.
 
     Args:
-        task: 'any' or 'row'.
+        task: 'any', 'row', 'anywhere' or 'order'.
         rng: The random number generator.
 
     Returns:
@@ -106,7 +111,7 @@ def draw_scene(task: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
         stripes = image[y : y + CELL, x : x + CELL]
         stripes[:] = 255
         stripes[:, ::2] = PALETTE[colour]
-    free = _free_cells(task)
+    free = _free_cells(task, keys)
     for row, column in free[rng.choice(len(free), NUM_OBJECTS, replace=False)]:
         size = rng.integers(5, CELL)
         y, x = np.array([row, column]) * CELL + rng.integers(0, CELL - size + 1, 2)
@@ -114,7 +119,7 @@ def draw_scene(task: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
         where = np.zeros(labels.shape, bool)
         where[y : y + size, x : x + size] = _disc(size) if rng.integers(2) else True
         image[where] = PALETTE[colour]
-        key_y, key_x, key_colour = keys[row * len(keys) // CELLS]
+        key_y, key_x, key_colour = keys[colour if task == 'order' else row * len(keys) // CELLS]
         labels[where] = (colour + key_colour) % 3
         to_key = key_y + CELL / 2 - (y + size / 2), key_x + CELL / 2 - (x + size / 2)
         distance[where] = np.hypot(*to_key)
@@ -122,23 +127,36 @@ def draw_scene(task: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 
 def _keys(task: str, rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """Return top, left and colour of each key; each belongs to an equal share of the rows."""
+    """Return top, left and colour of each key, from top to bottom.
+
+    On 'order' the n-th belongs to the objects of colour n, else each to an equal share of the rows.
+    """
     if task == 'any':
         y, x = (IMAGE_SIZE - CELL) * rng.integers(0, 2, 2)
         return [(y, x, rng.integers(3))]
-    quarter = IMAGE_SIZE // 4
-    return [(top + CELL // 2, 0, rng.integers(3)) for top in range(0, IMAGE_SIZE, quarter)]
+    if task == 'order':
+        rows = np.sort(rng.choice(CELLS - 2, 3, replace=False)) + np.arange(3)  # none adjacent
+        return [(CELL * row, CELL * rng.integers(CELLS), rng.integers(3)) for row in rows]
+    tops = range(CELL // 2, IMAGE_SIZE, IMAGE_SIZE // 4)
+    if task == 'anywhere':
+        return [(top, CELL * rng.integers(CELLS), rng.integers(3)) for top in tops]
+    return [(top, 0, rng.integers(3)) for top in tops]
 
 
-def _free_cells(task: str) -> np.ndarray:
+def _free_cells(task: str, keys: list[tuple[int, int, int]]) -> np.ndarray:
     """Return rows and columns of the cells for objects: a cell or more away from any key."""
     free = np.ones((CELLS, CELLS), bool)
     if task == 'any':
         for rows in (slice(2), slice(-2, None)):
             for columns in (slice(2), slice(-2, None)):
                 free[rows, columns] = False
-    else:
+    elif task == 'row':
         free[:, :2] = False
+    else:
+        cells = CELL * np.arange(CELLS)
+        for top, left, _ in keys:
+            near = [abs(cells - place) < 2 * CELL for place in (top, left)]
+            free &= ~np.logical_and.outer(*near)
     return np.argwhere(free)
 
 

@@ -25,16 +25,23 @@ from mmsb.studies.longrange.dataset import CHANCE, IGNORED, PALETTE, POOLED, TAS
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 
-CONFIG = re.compile(r'fcn_(?P<network>.+)_\d+_longrange-(?P<task>any|row)')
+CONFIG = re.compile(r'fcn_(?P<network>.+)_\d+_longrange-(?P<task>' + '|'.join(TASKS) + ')')
 # names of the compared networks in configs -> title, colour; other networks are ablations
-NETWORKS = dict(
-    r14=('plain', '#7f7f7f'),
-    se_r14=('SE', '#8c564b'),
-    gc_r14=('GC', '#2ca02c'),
-    nl_r14=('NL', '#9467bd'),
-    bat_r14=('BAT', '#d95f02'),
-    sb_r14=('SB', '#1f77b4'),
-)
+NETWORKS = {
+    'r14': ('plain', '#7f7f7f'),
+    'se_r14': ('SE', '#8c564b'),
+    'gc_r14': ('GC', '#2ca02c'),
+    'nl_r14': ('NL', '#9467bd'),
+    'bat_r14': ('BAT', '#d95f02'),
+    'ca_r14': ('coordinate attention', '#e377c2'),
+    'gf_r14': ('global filter', '#bcbd22'),
+    'lk_r14': ('large kernel', '#17becf'),
+    'ea_r14': ('efficient attention', '#d62728'),
+    'contmix_r14': ('ContMix', '#ff9896'),
+    'sb_r14-size4': ('SB, grid 4', '#c6dbef'),
+    'sb_r14-size6': ('SB, grid 6', '#6baed6'),
+    'sb_r14': ('SB', '#1f77b4'),
+}
 # ablations as in the paper's tables -> networks, in the order of the rows
 ABLATIONS = dict(
     Grid=['r14', 'sb_r14-size2', 'sb_r14-size4', 'sb_r14-size6', 'sb_r14', 'sb_r14-size16'],
@@ -87,9 +94,10 @@ def write_longrange_report(
             'p',
             'Pixel accuracy in percent on validation images, mean ± standard deviation over the '
             f'seeds, whose number is in parentheses. Chance is {CHANCE:.1f}; a network that knows '
-            f"the keys, not their places, reaches at most 100 on 'any' and {POOLED:.1f} on 'row'. "
-            f"'{SOLVED} % after' is the iteration at which the logged training accuracy reaches "
-            f'{SOLVED} %, over the seeds that reach it; no training image is seen twice. '
+            'the keys, not their places, reaches at most '
+            + ', '.join(f"{bound:.1f} on '{task}'" for task, bound in POOLED.items())
+            + f". '{SOLVED} % after' is the iteration at which the logged training accuracy "
+            f'reaches {SOLVED} %, over the seeds that reach it; no training image is seen twice. '
             f'Trained on {devices}; seconds per iteration are medians over the logs.',
         ),
     ]
@@ -155,8 +163,13 @@ def _solved_at(folder: Path) -> int | None:
     return next((line['step'] for line in lines if line.get('decode.acc_seg', 0) >= SOLVED), None)
 
 
+def _tasks(runs: Runs) -> list[str]:
+    """Return the tasks that at least one network was trained on."""
+    return [task for task in TASKS if any(task in found for found in runs.values())]
+
+
 def _table(runs: Runs) -> tuple[list[str], list[list[str]]]:
-    tasks = [task for task in TASKS if any(task in found for found in runs.values())]
+    tasks = _tasks(runs)
     rows = []
     for network, found in runs.items():
         folders = [folder for of_task in found.values() for folder, _ in of_task]
@@ -195,9 +208,12 @@ def _load(folder: Path) -> tuple[Config, torch.nn.Module]:
 
 
 def _draw_distances(runs: Runs) -> Figure:
-    figure = new_figure((11, 3.8))
-    for axes, task in zip(figure.subplots(1, 2, sharey=True), TASKS, strict=True):
-        for bound in (CHANCE, POOLED) if task == 'row' else (CHANCE,):
+    tasks = _tasks(runs)
+    figure = new_figure((3 + 4 * len(tasks), 3.8))
+    lines = {}
+    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    for axes, task in zip(panels, tasks, strict=True):
+        for bound in (CHANCE, POOLED[task]):
             axes.axhline(bound, color='#bbbbbb', lw=1, ls='--')
         for n, (network, tasks) in enumerate(runs.items()):
             found = [record['last'] for _, record in tasks.get(task, [])]
@@ -208,20 +224,21 @@ def _draw_distances(runs: Runs) -> Figure:
             ranges = [name for name in found[0] if name.endswith('px')]
             centres = [np.mean([int(n) for n in r.removesuffix('px').split('-')]) for r in ranges]
             values = np.array([[last[r] for r in ranges] for last in found])
-            axes.plot(centres, values.mean(0), color=colour, lw=width, label=title)
+            (lines[title],) = axes.plot(centres, values.mean(0), color=colour, lw=width)
             axes.fill_between(centres, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
         axes.set(
             title=f"task '{task}'", xlabel='distance from object to key (pixels)', ylim=(0, 104)
         )
         style_axes(axes)
-    figure.axes[0].set_ylabel('pixel accuracy (%)')
-    figure.axes[1].legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
+    panels[0].set_ylabel('pixel accuracy (%)')
+    place = dict(loc='center left', bbox_to_anchor=(1, 0.5))
+    panels[-1].legend(lines.values(), lines.keys(), frameon=False, **place)
     return figure
 
 
 def draw_scenes(runs: Runs, per_task: int = 2) -> Figure:
     """Draw validation images, their labels and each network's predictions (first seed)."""
-    tasks = [task for task in TASKS if any(task in found for found in runs.values())]
+    tasks = _tasks(runs)
     shape = len(tasks) * per_task, 2 + len(runs)
     figure = new_figure((1.55 * shape[1], 1.68 * shape[0]))
     grid = figure.subplots(*shape, squeeze=False)

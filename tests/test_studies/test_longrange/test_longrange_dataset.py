@@ -5,7 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from mmsb.studies.longrange.dataset import CLASSES, IGNORED, PALETTE, POOLED, LongRange, draw_scene
+from mmsb.studies.longrange.dataset import (
+    CLASSES,
+    IGNORED,
+    PALETTE,
+    POOLED,
+    TASKS,
+    LongRange,
+    draw_scene,
+)
 from tests.conftest import ROOT, assert_one_line
 
 COLOURS = {colour: number for number, colour in enumerate(PALETTE)}
@@ -20,7 +28,7 @@ def keys_in(image):
     white = (image == 255).all(-1)
     assert not white[:, ::2].any()  # every second column
     found = {}
-    for top, left in itertools.product(range(0, 64, 4), (0, 56)):
+    for top, left in itertools.product(range(0, 64, 4), range(0, 64, 8)):
         square = white[top : top + 8, left : left + 8]
         above = top > 0 and white[top - 1, left + 1]
         if square[:, 1::2].all() and not above:
@@ -34,7 +42,17 @@ def objects_in(labels):
     return [cell for cell in cells if (labels[cell] != IGNORED).any()]
 
 
-@pytest.mark.parametrize(('task', 'num_keys'), [('any', 1), ('row', 4)])
+def key_of(task, keys, colour, row):
+    """Top and left of the key of an object."""
+    if task == 'order':  # the first, second or third from the top
+        return sorted(keys)[colour]
+    (mine,) = [key for key in keys if task == 'any' or key[0] // 16 == row // 16]
+    return mine
+
+
+@pytest.mark.parametrize(
+    ('task', 'num_keys'), [('any', 1), ('row', 4), ('anywhere', 4), ('order', 3)]
+)
 def test_labels_and_distances_follow_from_the_pixels(task, num_keys):
     places = set()
     for image, labels, distance in scenes(task):
@@ -50,18 +68,26 @@ def test_labels_and_distances_follow_from_the_pixels(task, num_keys):
             rows, columns = np.nonzero(where)
             y = cell[0].start + (rows.min() + rows.max() + 1) / 2
             x = cell[1].start + (columns.min() + columns.max() + 1) / 2
-            mine = [key for key in keys if task == 'any' or key[0] // 16 == cell[0].start // 16]
-            ((top, left),) = mine
+            top, left = key_of(task, keys, colour, cell[0].start)
             assert label == (colour + keys[top, left]) % 3
             expected = ((y - top - 4) ** 2 + (x - left - 4) ** 2) ** 0.5
             assert distance[cell][where] == pytest.approx(expected)
         assert not distance[labels == IGNORED].any()
         assert 5 * 5 * 12 / 2 < (labels != IGNORED).sum() <= 7 * 7 * 12
     corners = {(0, 0), (0, 56), (56, 0), (56, 56)}
-    assert places == (corners if task == 'any' else {(4, 0), (20, 0), (36, 0), (52, 0)})
+    columns = range(0, 64, 8)
+    possible = {
+        'any': corners,
+        'row': {(4, 0), (20, 0), (36, 0), (52, 0)},
+        'anywhere': set(itertools.product((4, 20, 36, 52), columns)),
+        'order': set(itertools.product(columns, columns)),
+    }[task]
+    assert places <= possible and len(places) > len(possible) / 2
+    for axis in (0, 1):  # every row, every column
+        assert {place[axis] for place in places} == {place[axis] for place in possible}
 
 
-@pytest.mark.parametrize('task', ['any', 'row'])
+@pytest.mark.parametrize('task', TASKS)
 def test_no_key_is_within_eight_pixels_of_an_object(task):
     for image, labels, _ in scenes(task):
         objects = np.argwhere(labels != IGNORED)
@@ -71,7 +97,7 @@ def test_no_key_is_within_eight_pixels_of_an_object(task):
             assert np.maximum(below, beside).min() > 8
 
 
-@pytest.mark.parametrize('task', ['any', 'row'])
+@pytest.mark.parametrize('task', TASKS)
 def test_own_colour_and_place_tell_nothing(task):
     """Given an object's colour, and its half of the image, each label is as frequent."""
     counts = np.zeros((2, 3, 3))
@@ -85,11 +111,13 @@ def test_own_colour_and_place_tell_nothing(task):
 
 
 def test_what_the_multiset_of_keys_is_worth():
-    """On 'row', knowing which keys there are, but not where: the most frequent is the best bet."""
-    share = [
-        max(keys.count(c) for c in range(3)) / 4 for keys in itertools.product(range(3), repeat=4)
-    ]
-    assert pytest.approx(100 * np.mean(share)) == POOLED
+    """Knowing which keys there are, but not where: the most frequent is the best bet."""
+    for task, number in dict(any=1, row=4, anywhere=4, order=3).items():
+        share = [
+            max(keys.count(c) for c in range(3)) / number
+            for keys in itertools.product(range(3), repeat=number)
+        ]
+        assert pytest.approx(100 * np.mean(share)) == POOLED[task]
 
 
 def test_an_image_depends_on_its_seed_and_index_only():
@@ -119,5 +147,5 @@ def test_as_mmseg_takes_it():
 
 
 def test_bad_arguments():
-    assert_one_line(lambda: LongRange('rows', 4), "no long-range task 'rows': give any or row")
+    assert_one_line(lambda: LongRange('rows', 4), "'rows': give one of any, row, anywhere, order")
     assert_one_line(lambda: LongRange('row', 0), 'num_images is 0: give 1 or more')

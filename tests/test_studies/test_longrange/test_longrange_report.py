@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mmsb.studies.longrange.dataset import TASKS
 from mmsb.studies.longrange.report import ABLATIONS, NETWORKS, write_longrange_report
 from tests import readme
 from tests.conftest import ROOT, assert_one_line
@@ -85,21 +86,23 @@ def sections_of(page, level):
     return dict(parts)
 
 
-def measured(file, network, task):
-    """The runs of the three seeds in a file of benchmarks/results."""
-    found = json.loads((ROOT / 'benchmarks/results' / file).read_text())['runs']
-    name = f'fcn_{network}_600_longrange-{task}.py'
-    of_seeds = [run for run in found if run['config'].endswith(name)]
-    assert sorted(run['seed'] for run in of_seeds) == [0, 1, 2]
-    return of_seeds
+def measured(network, task):
+    """The runs of the three seeds in benchmarks/results; none if they were not trained."""
+    found = []
+    for file in ('longrange.json', 'longrange_ablations.json'):
+        found += json.loads((ROOT / 'benchmarks/results' / file).read_text())['runs']
+    name = f'/fcn_{network}_600_longrange-{task}.py'
+    of_seeds = {run['seed']: run for run in found if f'/{run["config"]}'.endswith(name)}
+    assert sorted(of_seeds) in ([], [0, 1, 2])
+    return list(of_seeds.values())
 
 
 def test_figures_in_the_docs_are_the_measured_ones():
     rows = rows_of(sections_of(DOCS.read_text(), 2)['What we measured'])
     for network, (title, _) in NETWORKS.items():
-        for column, task in enumerate(('any', 'row'), 2):
-            of_seeds = measured('longrange.json', network, task)
-            assert rows[title][column] == cell(*(run['last']['accuracy'] for run in of_seeds))
+        for column, task in enumerate(TASKS, 2):
+            accuracies = [run['last']['accuracy'] for run in measured(network, task)]
+            assert rows[title][column] == (cell(*accuracies) if accuracies else '–')
 
 
 def test_ablations_in_the_docs_are_the_measured_ones():
@@ -110,7 +113,7 @@ def test_ablations_in_the_docs_are_the_measured_ones():
         rows = rows_of(sections[title])
         assert list(rows)[2:] == [NETWORKS.get(name, (name,))[0] for name in networks]
         for network, row in zip(networks, list(rows.values())[2:], strict=True):
-            of_seeds = measured('longrange_ablations.json', network, 'row')
+            of_seeds = measured(network, 'row')
             assert row[1] == cell(*(run['last']['accuracy'] for run in of_seeds))
             solved = [run['solved_at'] for run in of_seeds if run['solved_at']]
             assert row[2] == (cell(*solved, digits=0) if solved else '–')
@@ -171,7 +174,7 @@ def test_damaged(runs, name):
 
 def test_readme_commands_one_iteration_each(run_tool, run_here, tmp_path):
     _, tool, pattern, *flags = shlex.split(readme.command('train long-range'))
-    assert len(list(ROOT.glob(pattern))) == 12
+    assert len(list(ROOT.glob(pattern))) == 44
     configs = [f'configs/longrange/fcn_{name}_600_longrange-row.py' for name in ('r14', 'sb_r14')]
     assert {ROOT / config for config in configs} < set(ROOT.glob(pattern))
     assert flags[:-1] == ['--seeds', '0', '1', '2', '--work-dir']

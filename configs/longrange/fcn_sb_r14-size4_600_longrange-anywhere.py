@@ -1,0 +1,6 @@
+# fcn_sb_r14-size4_600_longrange-row.py on task 'anywhere'.
+_base_ = './fcn_sb_r14-size4_600_longrange-row.py'
+
+train_dataloader = dict(dataset=dict(task='anywhere'))
+val_dataloader = dict(dataset=dict(task='anywhere'))
+test_dataloader = val_dataloader
