@@ -8,10 +8,19 @@ from mmsb.analysis.reports.seeds import seed_table
 from tests.conftest import ROOT
 
 
+def tables_of(runs, baseline=None):
+    """The rows of cells of each table, the head first."""
+    blocks = seed_table(runs, baseline).split('\n\n')
+    tables = [block.splitlines() for block in blocks if block.startswith('|')]
+    return [
+        [[cell.strip() for cell in line.strip('|').split('|')] for line in (table[0], *table[2:])]
+        for table in tables
+    ]
+
+
 def rows_of(runs):
-    """The cells of each row, by config and validation."""
-    lines = [line for line in seed_table(runs).splitlines() if line.startswith('|')]
-    head, _, *rows = ([cell.strip() for cell in line.strip('|').split('|')] for line in lines)
+    """The cells of each row of the first table, by config and validation."""
+    head, *rows = tables_of(runs)[0]
     return {(row[0], row[2]): dict(zip(head, row, strict=True)) for row in rows}
 
 
@@ -46,6 +55,40 @@ def test_configs_of_different_metrics_and_paths():
     assert list(rows) == [('a', 'last'), ('a', 'best'), ('b', 'last'), ('b', 'best')]
     assert rows['a', 'best']['p'] == '0.500 ± 0.354'  # 0.5 / sqrt(2)
     assert rows['a', 'best']['q'] == rows['b', 'last']['p'] == '–'
+
+
+def three_configs():
+    """Top-1 accuracies of three seeds, whose errors are 25, 24, 23; 24, 23, 22; and 26, 23, 23."""
+    top1 = dict(plain=(75, 76, 77), sb=(76, 77, 78), other=(74, 77, 77))
+    return [
+        dict(config=f'c/{name}.py', seed=seed, last={'accuracy/top1': value},
+             best={'accuracy/top1': value + (name == 'sb')})
+        for name, values in top1.items() for seed, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_differences_to_the_baseline():
+    _, last, best = tables_of(three_configs())
+    assert last[0] == ['last validation, difference to plain', 'Top-1 error (%)']
+    assert last[1] == ['sb', '-1.00 ± 0.00 (3 seeds; -1.00 to -1.00): lower']
+    # differences 1, -1, 0: their deviation is 1, and 4.303 / sqrt(3) = 2.484
+    other = '+0.00 ± 1.00 (3 seeds; -2.48 to +2.48): no difference shown'
+    assert last[2] == best[2] == ['other', other]
+    assert best[1] == ['sb', '-2.00 ± 0.00 (3 seeds; -2.00 to -2.00): lower']
+
+
+def test_another_baseline():
+    _, last, _ = tables_of(three_configs(), 'somewhere/sb.py')
+    assert last[0][0].endswith('difference to sb')
+    assert [row[0] for row in last[1:]] == ['plain', 'other']
+    assert last[1][1].startswith('+1.00 ± 0.00 (3 seeds;')
+
+
+def test_nothing_to_compare_with():
+    runs = three_configs()
+    assert len(tables_of(runs[:3])) == 1 and 'ifference' not in seed_table(runs[:3])
+    page = seed_table(runs[3:], 'plain.py')
+    assert 'no run of the baseline, plain, is finished' in page and page.count('---:') == 2
 
 
 def test_figures_in_the_page_are_the_measured_ones():
