@@ -26,7 +26,7 @@ from tests.test_engine.test_restarting import ended, wait_for
 
 # Trains for three epochs, as far as a work directory shows: logs, checkpoints. STOP, as
 # 'CONFIG SEED EPOCH WHERE': where a training ends with exit code 3. MEET: a training waits until
-# this many are there.
+# this many are there. OUTLAST: the others wait until that one has stopped, and a little longer.
 TRAIN = """
 import argparse, json, os, time
 from pathlib import Path
@@ -57,6 +57,7 @@ folder.mkdir(parents=True)
 
 def stop(epoch, where):
     if os.environ.get('STOP') == f'{name} {seed} {epoch} {where}':
+        Path('stopped').touch()
         os._exit(3)
 
 with open(folder / 'scalars.json', 'w', buffering=1) as file:
@@ -69,6 +70,10 @@ with open(folder / 'scalars.json', 'w', buffering=1) as file:
         top1 = {1: 60, 2: 80, 3: 75}[epoch] + len(name) + seed**2 / 3
         line = {'accuracy/top1': top1, 'accuracy/top5': 90 + seed - epoch, 'data_time': 1}
         print(json.dumps(dict(line, time=1, step=epoch)), file=file)
+if os.environ.get('OUTLAST'):
+    while not Path('stopped').exists():
+        time.sleep(0.02)
+    time.sleep(1)
 """
 CONFIG = """
 train_dataloader = val_dataloader = dict(dataset=dict(type='D'))
@@ -87,7 +92,7 @@ def top1(config, seed, epoch):
 def fake(tmp_path, monkeypatch):
     """A folder of two configs, and of tools that train at once; the current one."""
     monkeypatch.chdir(tmp_path)
-    for name in ('STOP', 'MEET'):
+    for name in ('STOP', 'MEET', 'OUTLAST'):
         monkeypatch.delenv(name, raising=False)
     Path('tools').mkdir()
     Path('tools/train.py').write_text(TRAIN)
@@ -329,6 +334,7 @@ def test_a_failure_beside_another_training(fake, monkeypatch, capfd):
     """The other one ends well, and no third starts; then the rest continues, two at a time."""
     monkeypatch.setenv('STOP', 'a 0 2 val')
     monkeypatch.setenv('MEET', '2')
+    monkeypatch.setenv('OUTLAST', '1')
     with pytest.raises(UserError) as error:
         train(seeds=[0, 1], jobs=2)
     assert re.fullmatch(
@@ -339,9 +345,11 @@ def test_a_failure_beside_another_training(fake, monkeypatch, capfd):
     assert sorted(calls()) == ['a 0', 'bb 0']
     (done,) = finished_runs(['a.py', 'bb.py'], [0, 1], 'work')
     assert done['config'] == 'bb.py'
-    assert '[1/4] a.py, seed 0: failed' in capfd.readouterr().err
+    failed = '[1/4] a.py, seed 0: failed; no other run starts, 1 still train'
+    assert failed in capfd.readouterr().err.splitlines()
 
     monkeypatch.delenv('STOP')
+    monkeypatch.delenv('OUTLAST')
     runs = train(seeds=[0, 1], jobs=2)
     assert sorted(calls()[2:]) == ['a 0 resumed', 'a 1', 'bb 1']
     assert [run['last']['accuracy/top1'] for run in runs] == [

@@ -94,10 +94,14 @@ def difference_cell(difference: Difference | None, digits: int) -> str:
     """
     if difference is None:
         return NONE
-    mean = f'{difference.mean:+.{digits}f}'
+
+    def signed(value):
+        return f'{round(value, digits) + 0.0:+.{digits}f}'  # 0.0 makes +0.0 of -0.0
+
+    mean = signed(difference.mean)
     if difference.interval is None:
         return f'{mean}: {difference.verdict}'
-    low, high = (f'{bound:+.{digits}f}' for bound in difference.interval)
+    low, high = map(signed, difference.interval)
     spread = f'{difference.deviation:.{digits}f} ({difference.seeds} seeds; {low} to {high})'
     return f'{mean} ± {spread}: {difference.verdict}'
 

@@ -48,6 +48,7 @@ def test_only_shared_seeds_are_compared():
     assert difference_cell(paired_difference({0: 1.0}, {1: 1.0}), 2) == NONE
     one = paired_difference({0: 1.0}, {0: 1.5, 1: 1.0})
     assert difference_cell(one, 1) == '-0.5: one seed'
+    assert difference_cell(paired_difference({0: 1.0}, {0: 1.001}), 2) == '+0.00: one seed'
 
 
 @pytest.mark.parametrize(

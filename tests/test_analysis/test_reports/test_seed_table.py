@@ -100,3 +100,28 @@ def test_figures_in_the_page_are_the_measured_ones():
         row = rows[f'faster_rcnn_{config}_fpn_mini_coco', 'last']
         cells = [row[f'bbox_mAP{suffix}'] for suffix in ('', '_50', '_75')]
         assert f'| {name} | {" | ".join(cells)} |' in text
+    assert tables_of(runs)[1][1][1] in ' '.join(text.split('\n'))  # the difference in AP
+
+
+def test_differences_in_the_page_are_the_measured_ones():
+    """Those of make chain, from the raw figures by numpy."""
+    text = (ROOT / 'benchmarks/README.md').read_text()
+    found = json.loads((ROOT / 'benchmarks/results/mini_chain.json').read_text())['metrics']
+
+    def difference(task, run, baseline, metric, digits):
+        ours, theirs = (np.array([of[metric] for of in found[task][r]]) for r in (run, baseline))
+        pairs = ours - theirs
+        assert task == 'classification' or pairs.min() > 0  # as the page says
+        margin = 4.3027 * pairs.std(ddof=1) / 3**0.5
+        figures = [pairs.mean(), pairs.std(ddof=1), pairs.mean() - margin, pairs.mean() + margin]
+        assert (figures[2] > 0) == ((task, run) == ('detection', 'grow'))
+        mean, spread, low, high = (f'{figure:+.{digits}f}' for figure in figures)
+        return f'{mean} ± {spread[1:]} (3 seeds; {low} to {high})'
+
+    for run in ('pretrained', 'grow'):
+        for task, metric, digits in (
+            ('detection', 'coco/bbox_mAP', 3),
+            ('segmentation', 'mIoU', 1),
+        ):
+            assert difference(task, run, 'scratch', metric, digits) in text
+    assert difference('classification', 'sb', 'resnet', 'accuracy/top1', 1) in text
