@@ -20,18 +20,21 @@ def main():
         raise UserError(f'--out {args.out}: metrics are written as NAME.json')
     if args.summarize and args.out:
         raise UserError('--summarize writes no file: leave --out or --summarize out')
+    if args.baseline and Path(args.baseline).stem not in [Path(c).stem for c in args.configs]:
+        raise UserError(f'--baseline {args.baseline} is not one of the configs')
     if args.summarize:
         runs = finished_runs(args.configs, args.seeds, args.work_dir)
     else:
         tools = Path(__file__).resolve().parent
         with redirect_stdout(sys.stderr):  # stdout is for the table
             runs = train_seeds(
-                args.configs, args.seeds, args.work_dir, tools, args.processes, args.flags
-            )
+                args.configs, args.seeds, args.work_dir, tools, args.processes, args.flags,
+                args.jobs, args.slurm,
+            )  # fmt: skip
     if args.out:
         with replacing(args.out) as part:
             part.write_text(json.dumps(dict(runs=runs), indent=1) + '\n')
-    print(seed_table(runs), end='')
+    print(seed_table(runs, args.baseline or args.configs[0]), end='')
 
 
 if __name__ == '__main__':

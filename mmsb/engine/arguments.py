@@ -169,6 +169,23 @@ def parse_seeds_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--seeds', type=int, nargs='*', default=[0, 1, 2], metavar='SEED', help='default 0 1 2')
     add('--processes', type=int, default=1, metavar='N', help='processes per training; default 1')
     add(
+        '--jobs',
+        type=int,
+        metavar='N',
+        help='trainings at the same time, on different GPUs; default 1, in Slurm all. Each writes '
+        'what it prints to output.txt in its folder',
+    )
+    add(
+        '--slurm',
+        metavar='PARTITION',
+        help='train each run as a Slurm job in this partition, and wait for all of them',
+    )
+    add(
+        '--baseline',
+        metavar='CONFIG',
+        help='one of the configs, which the others are compared with; default the first',
+    )
+    add(
         '--work-dir',
         default='work_dirs/seeds',
         metavar='DIR',

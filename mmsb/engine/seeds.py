@@ -1,19 +1,28 @@
-"""Training several configs with several seeds, one after the other, and keeping each result.
+"""Training several configs with several seeds, and keeping each result.
 
 A run is one config with one seed, in ``WORK_DIR/<config's name>/seed_<S>``. Its ``run.json`` has
-the settings that it was started with and, once it is finished, its metrics.
+the settings that it was started with and, once it is finished, its metrics. Runs train one after
+the other, side by side on this machine, or as Slurm jobs; side by side, each writes what it prints
+to its ``output.txt``.
 """
 
 import functools
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 
 from mmsb.engine.arguments import parse_train_args
@@ -25,6 +34,49 @@ from mmsb.utils.files import replacing
 from mmsb.utils.processes import die_with_parent, locked
 
 SETTINGS = ('processes', 'flags', 'config_sha256')  # must not change between two calls
+OUTPUT = 'output.txt'
+END_SECONDS = 60  # for a training to end after SIGTERM; the launcher gives its processes 30
+
+
+@dataclass
+class _Run:
+    """One config with one seed.
+
+    Attributes:
+        name: Its name in messages.
+        number: Its number in messages, e.g. ``[1/6]``.
+        folder: Its work directory.
+        record: What ``run.json`` gets.
+        kept: The record of an earlier call; empty if there is nothing to keep.
+        scope: The config's ``default_scope``, the toolbox that it needs.
+    """
+
+    name: str
+    number: str
+    folder: Path
+    record: dict
+    kept: dict
+    scope: str | None
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where runs train.
+
+    Attributes:
+        tools: The folder of ``train.py`` and the launchers.
+        partition: Slurm partition; None: this machine.
+        environments: Environment variables, for each of the runs that train at the same time.
+    """
+
+    tools: Path
+    partition: str | None
+    environments: list[dict[str, str]]
+
+    @property
+    def own_output(self) -> bool:
+        """Whether each run has a file for what it prints."""
+        return self.partition is not None or len(self.environments) > 1
 
 
 def train_seeds(
@@ -34,19 +86,26 @@ def train_seeds(
     tools: str | os.PathLike,
     processes: int = 1,
     flags: Sequence[str] = (),
+    jobs: int | None = None,
+    partition: str | None = None,
 ) -> list[dict]:
     """Train every config with every seed; keep finished runs and resume unfinished ones.
 
     A stopped run resumes from its last checkpoint; without one it starts again. Everything is
-    checked before the first training starts.
+    checked before the first training starts. After a failure no further run starts; those that
+    have started are waited for. If this process is stopped, so are the trainings.
 
     Args:
         configs: Config files.
         seeds: Random seeds, 0 or more.
         work_dir: Folder for all runs.
-        tools: The folder that contains ``train.py`` and ``dist_train.sh``.
+        tools: The folder that contains ``train.py``, ``dist_train.sh`` and ``slurm_train.sh``.
         processes: Processes on this node (GPUs or CPU processes) per training. Defaults to 1.
         flags: Further flags for ``tools/train.py``. Defaults to none.
+        jobs: Number of trainings that run at the same time. On a machine with GPUs, each uses
+            others. Defaults to None: 1; in Slurm, all.
+        partition: Slurm partition to train in, each run as a job of ``tools/slurm_train.sh``.
+            Defaults to None: train on this machine.
 
     Returns:
         One dict per run: ``config``, ``seed``, `SETTINGS`, ``epochs`` (or ``iterations``), the
@@ -59,8 +118,15 @@ def train_seeds(
             in the last case the error has the training's exit code.
     """
     _check(configs, seeds)
-    if processes < 1:
-        raise UserError(f'the number of processes is {processes}: give 1 or more')
+    for name, number in (('processes', processes), ('jobs', 1 if jobs is None else jobs)):
+        if number < 1:
+            raise UserError(f'the number of {name} is {number}: give 1 or more')
+    total = len(configs) * len(seeds)
+    if partition is None:
+        environments = _local_environments(jobs or 1, processes)
+    else:
+        environments = _slurm_environments(min(jobs or total, total), processes)
+    places = _Places(Path(tools), partition, environments)
     cfgs = {config: _load(config, flags) for config in configs}
     todo = []
     for seed in seeds:
@@ -68,41 +134,110 @@ def train_seeds(
             settings = (processes, list(flags), _sha256(cfg))
             record = dict(config=config, seed=seed, **dict(zip(SETTINGS, settings, strict=True)))
             folder = _folder(work_dir, config, seed)
-            todo.append((folder, record, _kept(folder, record)))
+            kept, scope = _kept(folder, record), cfg.get('default_scope')
+            number = f'[{len(todo) + 1}/{total}]'
+            todo.append(_Run(f'{config}, seed {seed}', number, folder, record, kept, scope))
     with locked(work_dir, 'train_seeds.py'):
-        return _train_all(todo, cfgs, Path(tools))
+        return _train_all(todo, places)
 
 
-def _train_all(
-    todo: list[tuple[Path, dict, dict]], cfgs: dict[str, Config], tools: Path
-) -> list[dict]:
-    finished = []
-    for number, (folder, record, kept) in enumerate(todo, 1):
-        run = f'{record["config"]}, seed {record["seed"]}'
-        if 'last' in kept:
-            _print(f'[{number}/{len(todo)}] {run}: finished')
-            finished.append(kept)
-            continue
-        _print(f'[{number}/{len(todo)}] {run}: {"resumes" if kept else "starts"} in {folder}')
-        _write(folder, record)
-        code = _call(record, folder, tools, resume=bool(kept))
-        if code:
-            error = UserError(
-                f'{run} stopped with exit code {code} (its own message is above); run the same '
-                'command again to continue'
-            )
-            error.exit_code = code if code > 0 else 1
-            raise error
-        scope = cfgs[record['config']].get('default_scope')
-        names = [name for key in ('torch', 'torchvision', scope) for name in PACKAGES.get(key, ())]
-        record.update(
-            _figures(read_log(folder), f'{run}, in {folder}'),
-            device=device_name(),
-            versions=installed(names),
+def _local_environments(jobs: int, processes: int) -> list[dict[str, str]]:
+    """Divide this machine's GPUs, or its cores, between jobs."""
+    if jobs == 1:
+        return [{}]
+    gpus = torch.cuda.device_count()
+    if not gpus:
+        threads = str(max(1, (os.cpu_count() or 1) // (jobs * processes)))
+        names = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')
+        return [{name: os.environ.get(name, threads) for name in names}] * jobs
+    if jobs * processes > gpus:
+        raise UserError(
+            f'--jobs {jobs} with {processes} process(es) each needs {jobs * processes} GPUs, but '
+            f'there are {gpus}: give fewer jobs'
         )
-        _write(folder, record)
-        finished.append(record)
-    return finished
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES') or ','.join(map(str, range(gpus)))
+    devices = visible.split(',')
+    return [
+        dict(CUDA_VISIBLE_DEVICES=','.join(devices[job * processes : (job + 1) * processes]))
+        for job in range(jobs)
+    ]
+
+
+def _slurm_environments(jobs: int, processes: int) -> list[dict[str, str]]:
+    """Return the variables of ``slurm_train.sh``; jobs that meet on a node have their own port."""
+    if shutil.which('srun') is None:
+        raise UserError('--slurm: there is no srun on this machine; run this on a login node')
+    port = os.environ.get('MASTER_PORT', '29500')
+    if not port.isdecimal():
+        raise UserError(f'MASTER_PORT is {port!r}: give a whole number')
+    return [dict(GPUS=str(processes), MASTER_PORT=str(int(port) + job)) for job in range(jobs)]
+
+
+def _train_all(todo: list[_Run], places: _Places) -> list[dict]:
+    waiting, failure = deque(todo), None
+    running: dict[int, tuple[_Run, subprocess.Popen]] = {}  # by the job's number
+    with _interrupted_by_sigterm():
+        try:
+            while running or (waiting and not failure):
+                free = [job for job in range(len(places.environments)) if job not in running]
+                while free and waiting and not failure:
+                    run = waiting.popleft()
+                    if 'last' in run.kept:
+                        _print(f'{run.number} {run.name}: already finished')
+                        run.record = run.kept
+                    else:
+                        job = free.pop(0)
+                        running[job] = run, _start(run, places, places.environments[job])
+                time.sleep(0.1)
+                for job, (run, child) in list(running.items()):
+                    if child.poll() is not None:
+                        del running[job]
+                        try:
+                            _finish(run, child.returncode, places)
+                            _print(f'{run.number} {run.name}: finished')
+                        except UserError as error:
+                            failure = failure or error
+                            _print(f'{run.number} {run.name}: failed' + _waits_for(running))
+        finally:
+            _end([child for _, child in running.values()])
+    if failure:
+        raise failure
+    return [run.record for run in todo]
+
+
+def _waits_for(running: dict) -> str:
+    return f'; no other run starts, {len(running)} still train' if running else ''
+
+
+def _finish(run: _Run, code: int, places: _Places) -> None:
+    """Complete the record of a run that has ended.
+
+    Raises:
+        UserError: It failed, or has no metrics.
+    """
+    if code:
+        where = f'in {run.folder / OUTPUT}' if places.own_output else 'above'
+        error = UserError(
+            f'{run.name} stopped with exit code {code} (its own message is {where}); run the same '
+            'command again to continue'
+        )
+        error.exit_code = code if code > 0 else 1
+        raise error
+    names = [name for key in ('torch', 'torchvision', run.scope) for name in PACKAGES.get(key, ())]
+    log = read_log(run.folder)
+    run.record.update(
+        _figures(log, f'{run.name}, in {run.folder}'),
+        device=device_name() if places.partition is None else _slurm_device(log.folder, places),
+        versions=installed(names),
+    )
+    _write(run.folder, run.record)
+
+
+def _slurm_device(folder: Path, places: _Places) -> str:
+    """Return the name of the GPU in mmengine's log, or the partition."""
+    text = '\n'.join(path.read_text(errors='replace') for path in folder.glob('*.log'))
+    found = re.search(r'^ *GPU [\d,]+: (.+)$', text, re.MULTILINE)
+    return found[1] if found else f'CPU of Slurm partition {places.partition}'
 
 
 def finished_runs(
@@ -195,33 +330,60 @@ def _write(folder: Path, record: dict) -> None:
         part.write_text(json.dumps(record, indent=1) + '\n')
 
 
-def _call(record: dict, folder: Path, tools: Path, resume: bool) -> int:
-    """Train in a new process and return its exit code."""
-    seed = ['--work-dir', str(folder), '--seed', str(record['seed'])]
-    flags = [*seed, *(['--resume'] if resume else []), *record['flags']]
-    if record['processes'] == 1:
-        command = [sys.executable, tools / 'train.py', record['config'], *flags]
+def _start(run: _Run, places: _Places, environment: dict[str, str]) -> subprocess.Popen:
+    """Start or resume a training in a new process, with its own group of processes."""
+    _print(f'{run.number} {run.name}: {"resumes" if run.kept else "starts"} in {run.folder}')
+    _write(run.folder, run.record)
+    config, processes = run.record['config'], run.record['processes']
+    flags = ['--work-dir', str(run.folder), '--seed', str(run.record['seed'])]
+    flags += [*(['--resume'] if run.kept else []), *run.record['flags']]
+    if places.partition is not None:
+        name = f'{Path(config).stem}_{run.record["seed"]}'
+        command = [places.tools / 'slurm_train.sh', places.partition, name, config, *flags]
+    elif processes == 1:
+        command = [sys.executable, places.tools / 'train.py', config, *flags]
     else:
-        processes = str(record['processes'])
-        command = [tools / 'dist_train.sh', record['config'], processes, *flags]
-    env = dict(os.environ, PYTHON=sys.executable)
-    child = subprocess.Popen(
-        command,
-        env=env,
-        stdout=sys.stderr,  # stdout is for the table
-        preexec_fn=functools.partial(die_with_parent, os.getpid()),
-    )
+        command = [places.tools / 'dist_train.sh', config, str(processes), *flags]
 
+    def start(stdout, stderr=None):
+        # The system kills it when the thread ends that started it: all start in the main thread.
+        return subprocess.Popen(
+            command,
+            env={**os.environ, **environment, 'PYTHON': sys.executable},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),
+        )
+
+    if not places.own_output:
+        return start(sys.stderr)  # stdout is for the table
+    with (run.folder / OUTPUT).open('ab') as file:
+        return start(file, subprocess.STDOUT)
+
+
+def _end(children: list[subprocess.Popen]) -> None:
+    """End trainings: they must not keep training in folders that seem free."""
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + END_SECONDS
+    for child in children:
+        try:
+            child.wait(max(0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
     def stop(*_):
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        return child.wait()
-    except KeyboardInterrupt:
-        child.terminate()  # it must not keep training in a folder that seems free
-        child.wait()
-        raise
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

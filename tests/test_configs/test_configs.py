@@ -5,10 +5,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from PIL import Image
 
 from tests.conftest import ROOT
 
@@ -43,6 +45,7 @@ def differences(a: Config, b: Config) -> dict:
 def default_root(monkeypatch):
     for name in ('COCO', 'ADE20K', 'IMAGENET', 'CIFAR100', 'OOD'):
         monkeypatch.delenv(f'MMSB_{name}_ROOT', raising=False)
+    monkeypatch.delenv('MMSB_TEST_SIZE', raising=False)
 
 
 @pytest.mark.parametrize('path', CONFIGS)
@@ -166,6 +169,46 @@ def test_first_imagenet_recipe_is_the_toolboxs_a3_at_160():
     # per iteration, where the toolbox steps each epoch
     changed = differences(stock.param_scheduler[1], ours.param_scheduler[1])
     assert changed == dict(convert_to_iter_based=(None, True))
+
+
+@pytest.mark.parametrize(('size', 'edge'), [(None, 236), (160, 168)])
+def test_test_size_of_the_first_imagenet_recipe(monkeypatch, tmp_path, size, edge):
+    """One variable; the pixels are those that Pillow gives, and --cfg-options can do the same."""
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.registry import TRANSFORMS
+
+    if size:
+        monkeypatch.setenv('MMSB_TEST_SIZE', str(size))
+    cfg = load('configs/imagenet/sb_resnet50-s23_a3-100e_in1k.py')
+    size = size or 224
+    path = tmp_path / 'image.png'
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    image = Image.fromarray(noise).resize((480, 240), Image.Resampling.BILINEAR)
+    image.save(path)
+    resized = image.resize((2 * edge, edge), Image.Resampling.BICUBIC)
+    left, top = round((resized.width - size) / 2), round((resized.height - size) / 2)
+    wanted = np.array(resized.crop((left, top, left + size, top + size)))
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        results = dict(img_path=str(path), gt_label=0)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            for step in loader.dataset.pipeline:
+                results = TRANSFORMS.build(step)(results)
+        found = results['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
+        assert found.shape == wanted.shape and np.array_equal(found, wanted)
+    assert cfg.train_pipeline[1].scale == 160
+
+    monkeypatch.delenv('MMSB_TEST_SIZE', raising=False)
+    by_hand = load('configs/imagenet/sb_resnet50-s23_a3-100e_in1k.py')
+    text = (ROOT / 'docs/reproduce.md').read_text()
+    ends = re.findall(r'`(dataset\.pipeline\.\S+)=(\d+)`', text)
+    assert len(ends) == 2
+    options = {
+        f'{split}_dataloader.{end}': int(value) for split in ('val', 'test') for end, value in ends
+    }
+    by_hand.merge_from_dict(options)
+    if size == 160:
+        assert by_hand.val_dataloader == cfg.val_dataloader
+        assert by_hand.test_dataloader == cfg.test_dataloader
 
 
 def test_second_imagenet_recipe_differs_from_the_toolboxs_as_meant():

@@ -1,13 +1,14 @@
 """Several seeds of several configs: with a stand-in for the training, then with the real one."""
 
 import json
+import os
 import re
 import shlex
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ from mmsb.utils.errors import UserError
 from mmsb.utils.processes import locked
 from tests import readme
 from tests.conftest import MINI_SB, ROOT, TINY
-from tests.test_engine.test_restarting import ended
+from tests.test_engine.test_restarting import ended, wait_for
 
 # Trains for three epochs, as far as a work directory shows: logs, checkpoints. STOP, as
-# 'CONFIG SEED EPOCH WHERE': where a training ends with exit code 3.
+# 'CONFIG SEED EPOCH WHERE': where a training ends with exit code 3. MEET: a training waits until
+# this many are there. OUTLAST: the others wait until that one has stopped, and a little longer.
 TRAIN = """
-import argparse, json, os
+import argparse, json, os, time
 from pathlib import Path
 
 parser = argparse.ArgumentParser()
@@ -36,10 +38,18 @@ for name in ('--work-dir', '--seed'):
 parser.add_argument('--resume', action='store_true')
 parser.add_argument('--cfg-options', nargs='+')
 parser.add_argument('--amp', action='store_true')
+parser.add_argument('--launcher')
 args = parser.parse_args()
 work_dir, seed, name = Path(args.work_dir), int(args.seed), args.config.stem
 with open('calls', 'a') as calls:
     calls.write(f'{name} {seed}' + ' resumed' * args.resume + '\\n')
+print(f'training {name} {seed}')
+(work_dir / 'environment').write_text(json.dumps({**os.environ, 'launcher': args.launcher}))
+Path(f'here_{name}_{seed}').touch()
+deadline = time.monotonic() + 60
+while len(list(Path().glob('here_*'))) < int(os.environ.get('MEET', 0)):
+    assert time.monotonic() < deadline, 'alone'
+    time.sleep(0.02)
 last = work_dir / 'last_checkpoint'
 start = int(last.read_text()) if args.resume else 0
 folder = work_dir / f'2026010{len(list(work_dir.glob("2*"))) + 1}_000000' / 'vis_data'
@@ -47,6 +57,7 @@ folder.mkdir(parents=True)
 
 def stop(epoch, where):
     if os.environ.get('STOP') == f'{name} {seed} {epoch} {where}':
+        Path('stopped').touch()
         os._exit(3)
 
 with open(folder / 'scalars.json', 'w', buffering=1) as file:
@@ -59,6 +70,10 @@ with open(folder / 'scalars.json', 'w', buffering=1) as file:
         top1 = {1: 60, 2: 80, 3: 75}[epoch] + len(name) + seed**2 / 3
         line = {'accuracy/top1': top1, 'accuracy/top5': 90 + seed - epoch, 'data_time': 1}
         print(json.dumps(dict(line, time=1, step=epoch)), file=file)
+if os.environ.get('OUTLAST'):
+    while not Path('stopped').exists():
+        time.sleep(0.02)
+    time.sleep(1)
 """
 CONFIG = """
 train_dataloader = val_dataloader = dict(dataset=dict(type='D'))
@@ -77,7 +92,8 @@ def top1(config, seed, epoch):
 def fake(tmp_path, monkeypatch):
     """A folder of two configs, and of tools that train at once; the current one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv('STOP', raising=False)
+    for name in ('STOP', 'MEET', 'OUTLAST'):
+        monkeypatch.delenv(name, raising=False)
     Path('tools').mkdir()
     Path('tools/train.py').write_text(TRAIN)
     Path('tools/dist_train.sh').write_text(
@@ -244,6 +260,9 @@ def test_folders_of_other_runs_are_refused(fake, change, message):
     (['a.py', '--seeds', '3', '3'], 'seed 3 is given twice'),
     (['a.py', 'other/a.py'], 'config a is given twice'),
     (['a.py', '--processes', '0'], 'number of processes is 0'),
+    (['a.py', '--jobs', '0'], 'number of jobs is 0'),
+    (['a.py', '--slurm', 'gpu'], 'there is no srun on this machine'),
+    (['a.py', '--baseline', 'bb.py'], '--baseline bb.py is not one of the configs'),
     (['a.py', '--out', 'figures.txt'], r'--out figures\.txt: metrics are written as NAME\.json'),
     (['a.py', '--summarize'], 'no run of these configs and seeds is finished in work_dirs/seeds'),
     (['a.py', '--summarize', '--out', 'x.json'], '--summarize writes no file'),
@@ -284,23 +303,161 @@ def test_one_call_at_a_time(fake):
     assert train(['a.py'], [0])
 
 
-@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
-def test_no_training_is_left_behind(fake, how):
+def environment(name, seed):
+    return json.loads(Path(f'work/{name}/seed_{seed}/environment').read_text())
+
+
+def test_side_by_side(fake, monkeypatch, capfd):
+    """Two meet, so neither waits for the other; the figures are those of one after the other."""
+    monkeypatch.setenv('MEET', '2')
+    runs = train(jobs=2)
+    assert [(run['config'], run['seed']) for run in runs] == [
+        (config, seed) for seed in SEEDS for config in ('a.py', 'bb.py')
+    ]
+    for run in runs:
+        name, seed = Path(run['config']).stem, run['seed']
+        assert run['last']['accuracy/top1'] == top1(name, seed, 3)
+        output = Path(f'work/{name}/seed_{seed}/output.txt').read_text()
+        assert output == f'training {name} {seed}\n'
+    printed = capfd.readouterr()
+    lines = printed.err.splitlines()
+    for number, run in enumerate(runs, 1):
+        start = f'[{number}/6] {run["config"]}, seed {run["seed"]}: '
+        assert [line.removeprefix(start).split()[0] for line in lines if start in line] == [
+            'starts', 'finished'
+        ]  # fmt: skip
+    assert len(lines) == 12 and not printed.out
+    assert train() == runs  # how many at a time is no setting of a run
+
+
+def test_a_failure_beside_another_training(fake, monkeypatch, capfd):
+    """The other one ends well, and no third starts; then the rest continues, two at a time."""
+    monkeypatch.setenv('STOP', 'a 0 2 val')
+    monkeypatch.setenv('MEET', '2')
+    monkeypatch.setenv('OUTLAST', '1')
+    with pytest.raises(UserError) as error:
+        train(seeds=[0, 1], jobs=2)
+    assert re.fullmatch(
+        r'a\.py, seed 0 stopped with exit code 3 \(its own message is in \S+/a/seed_0/output.txt\)'
+        '; run the same command again to continue', str(error.value)
+    )  # fmt: skip
+    assert error.value.exit_code == 3
+    assert sorted(calls()) == ['a 0', 'bb 0']
+    (done,) = finished_runs(['a.py', 'bb.py'], [0, 1], 'work')
+    assert done['config'] == 'bb.py'
+    failed = '[1/4] a.py, seed 0: failed; no other run starts, 1 still train'
+    assert failed in capfd.readouterr().err.splitlines()
+
+    monkeypatch.delenv('STOP')
+    monkeypatch.delenv('OUTLAST')
+    runs = train(seeds=[0, 1], jobs=2)
+    assert sorted(calls()[2:]) == ['a 0 resumed', 'a 1', 'bb 1']
+    assert [run['last']['accuracy/top1'] for run in runs] == [
+        top1(name, seed, 3) for seed in (0, 1) for name in ('a', 'bb')
+    ]
+    assert Path('work/a/seed_0/output.txt').read_text().count('training a 0') == 2
+
+
+@pytest.mark.parametrize(('visible', 'wanted'), [
+    (None, ['0,1', '2,3']), ('7,5,GPU-ab,2,1', ['7,5', 'GPU-ab,2']),
+])  # fmt: skip
+def test_jobs_use_different_gpus(fake, monkeypatch, visible, wanted):
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 5)
+    monkeypatch.setattr('mmsb.engine.seeds.device_name', lambda: 'a GPU')
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if visible:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+    monkeypatch.setenv('MEET', '2')
+    train(seeds=[0], jobs=2, processes=2)
+    assert [environment(name, 0)['CUDA_VISIBLE_DEVICES'] for name in ('a', 'bb')] == wanted
+    with pytest.raises(UserError, match=r'--jobs 3 with 2 .* needs 6 GPUs, but there are 5'):
+        train(seeds=[1], jobs=3, processes=2)
+    assert not Path('work/a/seed_1').exists()
+
+
+def test_jobs_share_the_cores(fake, monkeypatch):
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
+    monkeypatch.setattr('os.cpu_count', lambda: 12)
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setenv('MKL_NUM_THREADS', '5')
+    train(['a.py'], [0], jobs=2, processes=2)
+    found = environment('a', 0)
+    assert (found['OMP_NUM_THREADS'], found['MKL_NUM_THREADS']) == ('3', '5')
+
+
+def test_slurm(fake, monkeypatch):
+    """With the real slurm_train.sh and a fake srun: all jobs at a time, each with its port."""
+    for name in ('slurm_train.sh', 'slurm.sh', 'environment.sh'):
+        shutil.copy(ROOT / 'tools' / name, 'tools')
+    Path('bin').mkdir()
+    Path('bin/srun').write_text(
+        '#!/bin/bash\necho "$@" >> srun.log\nwhile [[ "$1" != */python* ]]; do shift; done\n"$@"\n'
+    )
+    Path('bin/srun').chmod(0o755)
+    monkeypatch.setenv('PATH', f'{fake / "bin"}:{os.environ["PATH"]}')
+    monkeypatch.delenv('MASTER_PORT', raising=False)
+    monkeypatch.setenv('GPUS', '99')
+    monkeypatch.setenv('MEET', '4')
+    runs = train(seeds=[0, 1], processes=2, partition='gpu')
+    assert [run['last']['accuracy/top1'] for run in runs] == [
+        top1(name, seed, 3) for seed in (0, 1) for name in ('a', 'bb')
+    ]
+    assert {run['device'] for run in runs} == {'CPU of Slurm partition gpu'}
+    asked = re.findall(
+        r'^-p gpu --job-name=(\S+) --gres=gpu:2 --ntasks=2 ', Path('srun.log').read_text(), re.M
+    )
+    assert sorted(asked) == ['a_0', 'a_1', 'bb_0', 'bb_1']
+    found = [environment(name, seed) for name in ('a', 'bb') for seed in (0, 1)]
+    assert {of['launcher'] for of in found} == {'slurm'}
+    assert {of['MASTER_PORT'] for of in found} == {'29500', '29501', '29502', '29503'}
+    assert Path('work/a/seed_0/output.txt').read_text() == 'training a 0\n'
+
+    monkeypatch.setenv('MASTER_PORT', 'x')
+    with pytest.raises(UserError, match='MASTER_PORT'):
+        train(partition='gpu')
+
+
+@pytest.mark.parametrize(
+    ('how', 'jobs'), [(signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGKILL, 2)]
+)
+def test_no_training_is_left_behind(fake, how, jobs):
     Path('tools/train_seeds.py').write_text((ROOT / 'tools/train_seeds.py').read_text())
     Path('tools/train.py').write_text(
-        'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(600)'
+        'import os, time; open(f"{os.getpid()}.pid", "w"); time.sleep(600)'
     )
-    process = subprocess.Popen([sys.executable, 'tools/train_seeds.py', 'a.py'])
-    deadline = time.monotonic() + 120
-    while not (Path('pid').exists() and Path('pid').read_text()):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    process = subprocess.Popen(
+        [sys.executable, 'tools/train_seeds.py', 'a.py', '--jobs', str(jobs)]
+    )
+    wait_for(lambda: len(list(Path().glob('*.pid'))) == jobs, process)
+    pids = [int(path.stem) for path in Path().glob('*.pid')]
     process.send_signal(how)
-    assert process.wait(timeout=60) == (130 if how == signal.SIGTERM else -how)
-    pid = int(Path('pid').read_text())
-    while not ended(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert process.wait(timeout=60) == (-how if how == signal.SIGKILL else 130)
+    wait_for(lambda: all(map(ended, pids)))
+    with locked('work_dirs/seeds', 'train_seeds.py'):
+        pass
+
+
+def test_what_does_not_end_is_killed(fake, monkeypatch):
+    """A training that ignores SIGTERM, and its worker, when the user stops the tool."""
+    monkeypatch.setattr('mmsb.engine.seeds.END_SECONDS', 0.5)
+    Path('tools/train.py').write_text(
+        'import os, signal, time\n'
+        'signal.signal(signal.SIGTERM, signal.SIG_IGN)\n'
+        'os.fork()\n'
+        'open(f"{os.getpid()}.pid", "w")\n'
+        'time.sleep(600)\n'
+    )
+
+    def interrupt(_):
+        if len(list(Path().glob('*.pid'))) == 4:
+            patch.undo()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr('time.sleep', interrupt)
+        train(seeds=[0], jobs=2)
+    pids = [int(path.stem) for path in Path().glob('*.pid')]
+    wait_for(lambda: all(map(ended, pids)))
 
 
 def test_three_seeds(run_tool, mini_coco, tmp_path, monkeypatch):

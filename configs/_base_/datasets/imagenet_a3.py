@@ -18,11 +18,18 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 # The paper says 160x160 but gives no test size. RSB-A3, its reference, tests at 224 with crop ratio
-# 0.95; the paper's FLOPs are also for 224.
+# 0.95; the paper's FLOPs are also for 224. MMSB_TEST_SIZE=160 in front of a command tests at 160,
+# which the paper's accuracies fit better (docs/reproduce.md).
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=236, edge='short', backend='pillow', interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=224),
+    dict(
+        type='ResizeEdge',
+        scale=round(int('{{$MMSB_TEST_SIZE:224}}') / 0.95),
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    dict(type='CenterCrop', crop_size=int('{{$MMSB_TEST_SIZE:224}}')),
     dict(type='PackInputs'),
 ]
 

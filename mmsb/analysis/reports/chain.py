@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmsb.analysis.charts import new_figure, save_figure, style_axes
+from mmsb.analysis.reports.differences import EXPLANATION, ONE_SEED, difference_table
 from mmsb.analysis.reports.page import as_text, mean_and_spread, write_page
 from mmsb.engine.training_log import read_log, trained_for, unit
 from mmsb.utils.environment import device_name
@@ -76,14 +77,20 @@ def write_chain_report(
     blocks = [
         ('h1', 'Pretrain, transfer, evaluate'),
         ('p', f'Synthetic miniature data sets, narrow networks, {seeds}. On {device_name()}.'),
+        ('p', EXPLANATION if len(chains) > 1 else ONE_SEED),
     ]
     for task, (title, names) in TASKS.items():
         table = _table(metrics[task], names)
         blocks += [('h2', title), ('table', *table)]
         if task != 'classification':
             blocks.append(('p', 'Pictures: the truth on the left, what was found on the right.'))
+        differences = _differences(metrics[task], names)
+        if len(chains) > 1:
+            blocks.append(('table', *differences))
         if log:
             log(f'{title}\n{as_text(*table)}\n')
+            if len(chains) > 1:
+                log(as_text(*differences) + '\n')
         for run in runs[task]:
             picture = _draw_pictures(chains[0] / task / run / 'drawn', out / f'{task}_{run}.png')
             if picture:
@@ -110,9 +117,31 @@ def _table(found: dict[str, list[dict]], names: dict[str, str]) -> tuple[list[st
     rows = []
     for run, of_seeds in found.items():
         values = [[metrics[key] for metrics in of_seeds if key in metrics] for key in names]
-        cells = [mean_and_spread(v, 3 if max(v, default=0) <= 1 else 1) for v in values]
+        cells = [mean_and_spread(v, _digits(v)) for v in values]
         rows.append([RUNS[run], *cells])
     return ['start', *names.values()], rows
+
+
+def _digits(values: list[float]) -> int:
+    return 3 if max(values, default=0) <= 1 else 1
+
+
+def _differences(
+    found: dict[str, list[dict]], names: dict[str, str]
+) -> tuple[list[str], list[list[str]]]:
+    """Tabulate the differences to the first run, paired by chain: each has its own seed."""
+    values = {
+        RUNS[run]: {
+            key: {n: metrics[key] for n, metrics in enumerate(of_seeds) if key in metrics}
+            for key in names
+        }
+        for run, of_seeds in found.items()
+    }
+    columns = {
+        key: (name, _digits([v for row in values.values() for v in row[key].values()]))
+        for key, name in names.items()
+    }
+    return difference_table(values, next(iter(values)), columns)
 
 
 def _draw_curves(chain: Path, runs: dict[str, list[str]]) -> Figure:

@@ -23,6 +23,7 @@ from mmsb.analysis.reports.detection_pictures import (
     match,
 )
 from mmsb.analysis.reports.detection_runs import METRICS, Run, read_coco, read_run
+from mmsb.analysis.reports.differences import ONE_SEED
 from mmsb.analysis.reports.page import NONE, as_text, write_page
 from mmsb.utils.environment import PACKAGES, installed
 from mmsb.utils.errors import UserError
@@ -91,8 +92,8 @@ def _content(runs: list[Run], coco: COCO, shown: int, min_score: float) -> Itera
     yield (
         'p',
         "AP is COCO's average precision over IoU 0.50 to 0.95, 1 at best; AP50 and AP75 are at IoU "
-        '0.50 and 0.75; APs, APm and APl are of small, medium and large objects. One training of '
-        f'each, {len(coco.imgs)} images: another seed can move the APs by some points.',
+        '0.50 and 0.75; APs, APm and APl are of small, medium and large objects. Tested on '
+        f'{len(coco.imgs)} images. {ONE_SEED}',
     )
     yield 'h2', 'Detections'
     yield ('p', f'The first {shown} validation images. Boxes of score {min_score:g} and above.')

@@ -1,40 +1,56 @@
-"""Mean and standard deviation over seeds, as in the paper's Table 1."""
+"""Mean and standard deviation over seeds, as in the paper's Table 1, and differences of configs."""
 
 import re
 from pathlib import Path
 
-from mmsb.analysis.reports.page import NONE, as_markdown, mean_and_spread
+from mmsb.analysis.reports.differences import EXPLANATION, difference_table
+from mmsb.analysis.reports.page import as_markdown, mean_and_spread
 
 
-def seed_table(runs: list[dict]) -> str:
-    """Format each config's last and best validation over its seeds as a Markdown table.
+def seed_table(runs: list[dict], baseline: str | None = None) -> str:
+    """Format each config's last and best validation over its seeds as Markdown tables.
 
-    The standard deviation is the sample's (n - 1) and is omitted for one seed. Top-k accuracies
-    are shown as errors in percent, other metrics as logged, without the prefix.
+    The first table has mean and sample standard deviation (n - 1), omitted for one seed. Of
+    several configs, two more have the differences to the baseline, paired by seed (see
+    :mod:`mmsb.analysis.reports.differences`). Top-k accuracies are shown as errors in percent,
+    other metrics as logged, without the prefix.
 
     Args:
         runs: What :func:`mmsb.engine.seeds.train_seeds` returns; ``best`` may be missing.
+        baseline: The config that the others are compared with. Defaults to None: the first.
     """
     metrics = list(dict.fromkeys(name for run in runs for name in run['last']))
+    columns = {name: (_title(name), _digits(runs, name)) for name in metrics}
+    configs = list(dict.fromkeys(Path(run['config']).stem for run in runs))
+    shown = {'last': {}, 'best': {}}  # validation -> config -> metric -> seed -> value
     rows = []
-    for config in dict.fromkeys(Path(run['config']).stem for run in runs):
-        for which in ('last', 'best'):
-            of_config = [run for run in runs if Path(run['config']).stem == config and which in run]
-            if of_config:
-                found = [run[which] for run in of_config]
-                cells = [_cell(name, [f[name] for f in found if name in f]) for name in metrics]
+    for config in configs:
+        for which, of_configs in shown.items():
+            found = [run for run in runs if Path(run['config']).stem == config and which in run]
+            if found:
+                values = of_configs[config] = {
+                    name: _values(found, which, name) for name in metrics
+                }
+                cells = [mean_and_spread(list(values[n].values()), columns[n][1]) for n in metrics]
                 rows.append([config, str(len(found)), which, *cells])
-    head = ['config', 'seeds', 'validation', *map(_title, metrics)]
-    return as_markdown(
-        [
-            ('table', head, rows),
-            (
-                'p',
-                'Mean ± standard deviation over the seeds (of a sample, n - 1). Last: the '
-                'validation that ends a training; best: the one whose first metric is highest.',
-            ),
-        ]
-    )
+    blocks = [
+        ('table', ['config', 'seeds', 'validation', *map(_title, metrics)], rows),
+        (
+            'p',
+            'Mean ± standard deviation over the seeds (of a sample, n - 1). Last: the '
+            'validation that ends a training; best: the one whose first metric is highest.',
+        ),
+    ]
+    name = Path(baseline).stem if baseline else configs[0]
+    if name not in configs:
+        blocks.append(('p', f'No differences: no run of the baseline, {name}, is finished.'))
+    elif len(configs) > 1:
+        for which, values in shown.items():
+            if values:
+                title = f'{which} validation, difference to {{}}'
+                blocks.append(('table', *difference_table(values, name, columns, title)))
+        blocks.append(('p', EXPLANATION))
+    return as_markdown(blocks)
 
 
 def _error(metric: str) -> str | None:
@@ -47,10 +63,13 @@ def _title(metric: str) -> str:
     return f'Top-{k} error (%)' if (k := _error(metric)) else metric.split('/')[-1]
 
 
-def _cell(metric: str, values: list[float]) -> str:
-    if not values:
-        return NONE
-    if _error(metric):
-        values = [100 - value for value in values]
-    digits = 2 if _error(metric) or max(map(abs, values)) > 1 else 3
-    return mean_and_spread(values, digits)
+def _values(runs: list[dict], which: str, metric: str) -> dict[int, float]:
+    """Return seed -> value as shown, of the runs that have the metric."""
+    found = {run['seed']: run[which][metric] for run in runs if metric in run[which]}
+    return {seed: 100 - v if _error(metric) else v for seed, v in found.items()}
+
+
+def _digits(runs: list[dict], metric: str) -> int:
+    """Return the number of decimals that a metric is shown with."""
+    values = [abs(run['last'].get(metric, 0)) for run in runs]
+    return 2 if _error(metric) or max(values) > 1 else 3

@@ -16,6 +16,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmsb.analysis.charts import new_figure, save_figure, style_axes
+from mmsb.analysis.reports.differences import EXPLANATION, difference_table
 from mmsb.analysis.reports.page import as_text, mean_and_spread, write_page
 from mmsb.engine.config import read_model_config
 from mmsb.engine.seeds import read_run
@@ -100,6 +101,7 @@ def write_longrange_report(
             f'reaches {SOLVED} %, over the seeds that reach it; no training image is seen twice. '
             f'Trained on {devices}; seconds per iteration are medians over the logs.',
         ),
+        ('p', EXPLANATION),
     ]
     for title, found in tables.items():
         if found:
@@ -107,6 +109,11 @@ def write_longrange_report(
             blocks += [('h2', title), ('table', head, rows)]
             if log:
                 log(f'{title}\n{as_text(head, rows)}\n')
+            if len(found) > 1 and title != 'Others':  # others have no common baseline
+                differences = _differences(found)
+                blocks.append(('table', *differences))
+                if log:
+                    log(as_text(*differences) + '\n')
     if compared:
         save_figure(_draw_distances(compared), out / 'distance.png')
         save_figure(draw_scenes(compared), out / 'scenes.png')
@@ -187,6 +194,20 @@ def _table(runs: Runs) -> tuple[list[str], list[list[str]]]:
         rows.append(cells)
     columns = [name for task in tasks for name in (task, f'{SOLVED} % after')]
     return ['network', 'parameters', 's / iteration', *columns], rows
+
+
+def _differences(runs: Runs) -> tuple[list[str], list[list[str]]]:
+    """Tabulate the differences in accuracy to the first network, paired by seed."""
+    names = {network: NETWORKS.get(network, (network,))[0] for network in runs}
+    values = {
+        names[network]: {
+            task: {record['seed']: record['last']['accuracy'] for _, record in of_task}
+            for task, of_task in found.items()
+        }
+        for network, found in runs.items()
+    }
+    columns = {t: (t, 1) for t in TASKS if any(t in found for found in runs.values())}
+    return difference_table(values, next(iter(values)), columns)
 
 
 def _cell(values: list[float], digits: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from mmsb.analysis.reports.differences import ONE_SEED
 from mmsb.analysis.reports.page import NONE, as_text
 from mmsb.studies.ood.responses import read_responses
 from mmsb.studies.ood.scores import DATASETS, HUMAN, METRICS, average, score
@@ -73,6 +74,7 @@ def report(scores: Scores) -> str:
             'Table 11: models and humans compared with humans (accuracy difference is squared)',
             as_text(head, rows),
             *notes,
+            ONE_SEED,
         ]
     )
 

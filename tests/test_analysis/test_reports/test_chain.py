@@ -48,6 +48,13 @@ def test_page(chains, tmp_path):
         digits = 3 if task == 'detection' else 1
         mean, spread = np.mean(values), np.std(values, ddof=1)
         assert f'| {mean:.{digits}f} ± {spread:.{digits}f} |' in page
+    for task, run, baseline in (
+        ('detection', 'grow', 'scratch'), ('classification', 'sb', 'resnet')
+    ):  # fmt: skip
+        key = next(iter(TASKS[task][1]))
+        pairs = np.subtract(figures[task, run, key], figures[task, baseline, key])
+        digits = 3 if task == 'detection' else 1
+        assert f'| {pairs.mean():+.{digits}f} ± {pairs.std(ddof=1):.{digits}f} (2 seeds; ' in page
     found = json.loads(path.with_name('results.json').read_text())
     assert found['seeds'] == 2
     for (task, run, key), values in figures.items():
@@ -61,7 +68,7 @@ def test_page(chains, tmp_path):
 
 def test_one_seed(chains, tmp_path):
     page = write_chain_report(tmp_path / 'out', chains[0][:1]).read_text()
-    assert 'one seed' in page and '±' not in page
+    assert 'one seed' in page and '±' not in page and 'One training of each' in page
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,19 @@ from mmsb.analysis.reports.seeds import seed_table
 from tests.conftest import ROOT
 
 
+def tables_of(runs, baseline=None):
+    """The rows of cells of each table, the head first."""
+    blocks = seed_table(runs, baseline).split('\n\n')
+    tables = [block.splitlines() for block in blocks if block.startswith('|')]
+    return [
+        [[cell.strip() for cell in line.strip('|').split('|')] for line in (table[0], *table[2:])]
+        for table in tables
+    ]
+
+
 def rows_of(runs):
-    """The cells of each row, by config and validation."""
-    lines = [line for line in seed_table(runs).splitlines() if line.startswith('|')]
-    head, _, *rows = ([cell.strip() for cell in line.strip('|').split('|')] for line in lines)
+    """The cells of each row of the first table, by config and validation."""
+    head, *rows = tables_of(runs)[0]
     return {(row[0], row[2]): dict(zip(head, row, strict=True)) for row in rows}
 
 
@@ -48,6 +57,40 @@ def test_configs_of_different_metrics_and_paths():
     assert rows['a', 'best']['q'] == rows['b', 'last']['p'] == '–'
 
 
+def three_configs():
+    """Top-1 accuracies of three seeds, whose errors are 25, 24, 23; 24, 23, 22; and 26, 23, 23."""
+    top1 = dict(plain=(75, 76, 77), sb=(76, 77, 78), other=(74, 77, 77))
+    return [
+        dict(config=f'c/{name}.py', seed=seed, last={'accuracy/top1': value},
+             best={'accuracy/top1': value + (name == 'sb')})
+        for name, values in top1.items() for seed, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_differences_to_the_baseline():
+    _, last, best = tables_of(three_configs())
+    assert last[0] == ['last validation, difference to plain', 'Top-1 error (%)']
+    assert last[1] == ['sb', '-1.00 ± 0.00 (3 seeds; -1.00 to -1.00): lower']
+    # differences 1, -1, 0: their deviation is 1, and 4.303 / sqrt(3) = 2.484
+    other = '+0.00 ± 1.00 (3 seeds; -2.48 to +2.48): no difference shown'
+    assert last[2] == best[2] == ['other', other]
+    assert best[1] == ['sb', '-2.00 ± 0.00 (3 seeds; -2.00 to -2.00): lower']
+
+
+def test_another_baseline():
+    _, last, _ = tables_of(three_configs(), 'somewhere/sb.py')
+    assert last[0][0].endswith('difference to sb')
+    assert [row[0] for row in last[1:]] == ['plain', 'other']
+    assert last[1][1].startswith('+1.00 ± 0.00 (3 seeds;')
+
+
+def test_nothing_to_compare_with():
+    runs = three_configs()
+    assert len(tables_of(runs[:3])) == 1 and 'ifference' not in seed_table(runs[:3])
+    page = seed_table(runs[3:], 'plain.py')
+    assert 'no run of the baseline, plain, is finished' in page and page.count('---:') == 2
+
+
 def test_figures_in_the_page_are_the_measured_ones():
     text = (ROOT / 'benchmarks/README.md').read_text()
     runs = json.loads((ROOT / 'benchmarks/results/mini_coco.json').read_text())['runs']
@@ -57,3 +100,28 @@ def test_figures_in_the_page_are_the_measured_ones():
         row = rows[f'faster_rcnn_{config}_fpn_mini_coco', 'last']
         cells = [row[f'bbox_mAP{suffix}'] for suffix in ('', '_50', '_75')]
         assert f'| {name} | {" | ".join(cells)} |' in text
+    assert tables_of(runs)[1][1][1] in ' '.join(text.split('\n'))  # the difference in AP
+
+
+def test_differences_in_the_page_are_the_measured_ones():
+    """Those of make chain, from the raw figures by numpy."""
+    text = (ROOT / 'benchmarks/README.md').read_text()
+    found = json.loads((ROOT / 'benchmarks/results/mini_chain.json').read_text())['metrics']
+
+    def difference(task, run, baseline, metric, digits):
+        ours, theirs = (np.array([of[metric] for of in found[task][r]]) for r in (run, baseline))
+        pairs = ours - theirs
+        assert task == 'classification' or pairs.min() > 0  # as the page says
+        margin = 4.3027 * pairs.std(ddof=1) / 3**0.5
+        figures = [pairs.mean(), pairs.std(ddof=1), pairs.mean() - margin, pairs.mean() + margin]
+        assert (figures[2] > 0) == ((task, run) == ('detection', 'grow'))
+        mean, spread, low, high = (f'{figure:+.{digits}f}' for figure in figures)
+        return f'{mean} ± {spread[1:]} (3 seeds; {low} to {high})'
+
+    for run in ('pretrained', 'grow'):
+        for task, metric, digits in (
+            ('detection', 'coco/bbox_mAP', 3),
+            ('segmentation', 'mIoU', 1),
+        ):
+            assert difference(task, run, 'scratch', metric, digits) in text
+    assert difference('classification', 'sb', 'resnet', 'accuracy/top1', 1) in text

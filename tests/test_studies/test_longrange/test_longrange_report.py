@@ -128,7 +128,8 @@ def test_page(runs):
     assert path == runs / 'report/report.html'
     page = path.with_name('report.md').read_text()
     sections = sections_of(page, 2)
-    rows = rows_of(sections['Networks'])
+    networks, differences = sections['Networks'].split('| difference')
+    rows, compared = rows_of(networks), rows_of(differences)
 
     # 3 x 3 stem, four bottlenecks of 64 channels, 16 inside, with their norms, and the head
     first = 16 * 16 + 9 * 16 * 16 + 16 * 64 + 2 * (16 + 16 + 64) + (16 * 64 + 2 * 64)
@@ -139,8 +140,13 @@ def test_page(runs):
     assert rows['SB'][1:] == ['0.25', *columns]
     assert list(rows)[-2:] == ['plain', 'SB'] and 'a machine' in page
 
-    grid = rows_of(sections['Grid'])
+    # accuracies of seeds 0 and 1: 30.5, 35 and 90, 97.25; 12.706 * 1.9445 / sqrt(2) = 17.47
+    difference = '+60.9 ± 1.9 (2 seeds; +43.4 to +78.3): higher'
+    assert compared['SB'] == ['–', difference]
+
+    grid = rows_of(sections['Grid'].split('| difference')[0])
     assert list(grid)[-3:] == ['plain', 'sb_r14-size2', 'SB']
+    assert f'| SB | {difference} |' in sections['Grid'] and 'difference to plain' in page
     assert grid['sb_r14-size2'][2:] == [cell(60, 70), cell(150, digits=0)]
     assert list(rows_of(sections['Stages']))[-1] == 'sb_r11-s3'
     assert rows_of(sections['Others'])['mine'][2:] == [cell(40), '–']
@@ -183,7 +189,7 @@ def test_readme_commands_one_iteration_each(run_tool, run_here, tmp_path):
     short += ['default_hooks.logger.interval=1']
     flags = ['--seeds', '0', '--work-dir', tmp_path, '--cfg-options', *short]
     done = run_tool(sys.executable, tool, *configs, *flags)
-    assert done.stdout.count('| last |') == 2
+    assert done.stdout.count('| last |') == 2 and ': one seed' in done.stdout
     _, tool, folder = shlex.split(readme.command('long-range report'))
     assert folder == shlex.split(readme.command('train long-range'))[-1]
     done = run_here('python', tool, tmp_path)

@@ -1,0 +1,73 @@
+"""Paired differences and their intervals, beside SciPy."""
+
+import numpy as np
+import pytest
+
+from mmsb.analysis.reports.differences import (
+    difference_cell,
+    difference_table,
+    paired_difference,
+    t_quantile,
+)
+from mmsb.analysis.reports.page import NONE
+
+
+def test_quantiles():
+    stats = pytest.importorskip('scipy.stats')
+    for freedom in range(1, 400):
+        assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=3e-4)
+
+
+@pytest.mark.parametrize('number', [2, 3, 5, 30])
+@pytest.mark.parametrize('shift', [0, 0.7, -30])
+def test_beside_scipys_paired_test(number, shift):
+    stats = pytest.importorskip('scipy.stats')
+    rng = np.random.default_rng(number)
+    # the seeds' effects are larger than those of the config, as pairing is for
+    seeds = 20 * rng.standard_normal(number)
+    ours, theirs = seeds + rng.standard_normal(number) + shift, seeds + rng.standard_normal(number)
+    found = paired_difference(
+        dict(enumerate(ours.tolist())), dict(reversed(list(enumerate(theirs.tolist()))))
+    )
+    test = stats.ttest_rel(ours, theirs)
+    low, high = test.confidence_interval(0.95)
+    assert found.seeds == number
+    assert found.mean == pytest.approx(np.mean(ours - theirs))
+    assert found.deviation == pytest.approx(np.std(ours - theirs, ddof=1))
+    assert found.interval == pytest.approx((low, high), rel=1e-3, abs=1e-3)
+    side = 'higher' if found.mean > 0 else 'lower'
+    assert found.verdict == (side if test.pvalue < 0.05 else 'no difference shown')
+
+
+def test_only_shared_seeds_are_compared():
+    found = paired_difference({0: 1.0, 4: 5.0, 7: 9.0}, {7: 8.0, 1: 100.0, 0: 0.5})
+    # differences 0.5 and 1: 0.75 ± 0.3536, and 12.706 * 0.3536 / sqrt(2) = 3.1765
+    assert (
+        difference_cell(found, 2) == '+0.75 ± 0.35 (2 seeds; -2.43 to +3.93): no difference shown'
+    )
+    assert difference_cell(paired_difference({0: 1.0}, {1: 1.0}), 2) == NONE
+    one = paired_difference({0: 1.0}, {0: 1.5, 1: 1.0})
+    assert difference_cell(one, 1) == '-0.5: one seed'
+    assert difference_cell(paired_difference({0: 1.0}, {0: 1.001}), 2) == '+0.00: one seed'
+
+
+@pytest.mark.parametrize(
+    ('shift', 'verdict'), [(0, 'no difference shown'), (1, 'higher'), (-1, 'lower')]
+)
+def test_without_any_spread(shift, verdict):
+    found = paired_difference({0: 100.0 + shift, 1: 100.0 + shift}, {0: 100.0, 1: 100.0})
+    assert found.interval == (shift, shift) and found.verdict == verdict
+
+
+def test_table():
+    values = dict(
+        plain={'a': {0: 1.0, 1: 2.0}},
+        other={'a': {0: 2.0, 1: 3.0}, 'b': {0: 1.0}},
+        empty={},
+    )
+    head, rows = difference_table(values, 'plain', dict(a=('A', 1), b=('B', 1)))
+    assert head == ['difference to plain', 'A', 'B']
+    assert rows == [
+        ['other', '+1.0 ± 0.0 (2 seeds; +1.0 to +1.0): higher', NONE],
+        ['empty', NONE, NONE],
+    ]
