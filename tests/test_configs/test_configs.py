@@ -114,9 +114,9 @@ def test_has_a_baseline_with_the_same_recipe(path):
     changed = set(differences(load(baseline_of(path)), load(path)))
     changed -= {'model.backbone.type', 'model.backbone.spatial_bias'}
     changed = {key for key in changed if not key.startswith('model.backbone.spatial_bias.')}
-    # Where it starts is the one other difference: selective kernels from their own pretraining,
+    # Where it starts is the one other difference: SK and BAT from their own pretraining,
     # the mini configs that say so in their names.
-    if 'sb_sk' in path or '18-' in path:
+    if 'sb_sk' in path or 'sb_bat' in path or '18-' in path:
         changed = {key for key in changed if 'init_cfg' not in key} - {'checkpoint'}
     assert changed == set()
 

@@ -568,10 +568,15 @@ class TestPlugins:
         for plain, checkpointed in zip(*grads, strict=True):
             torch.testing.assert_close(plain, checkpointed)
 
-    def test_frozen_with_their_stage(self):
-        plugins = [dict(cfg=PLUGINS['nl'], position='after_block')]
-        model = SBResNet(18, base_channels=8, plugins=plugins, frozen_stages=1)
-        assert not any(p.requires_grad for p in model.layer1[0].non_local.parameters())
+    @pytest.mark.parametrize('freeze', [True, None])
+    def test_frozen_with_their_stage(self, freeze):
+        """If they are not new, as the switch says."""
+        model = SBResNet(
+            depth=18, base_channels=8, frozen_stages=1, freeze_spatial_bias=freeze,
+            plugins=[dict(cfg=PLUGINS['nl'], position='after_block')],
+        )  # fmt: skip
+        learns = {p.requires_grad for p in model.layer1[0].non_local.parameters()}
+        assert learns == {not freeze}
         assert all(p.requires_grad for p in model.layer2[0].non_local.parameters())
 
     def test_composed_with_every_layer(self):
