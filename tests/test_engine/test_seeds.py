@@ -426,7 +426,9 @@ def test_no_training_is_left_behind(fake, how, jobs):
         'import os, time; open(f"{os.getpid()}.pid", "w"); time.sleep(600)'
     )
     process = subprocess.Popen(
-        [sys.executable, 'tools/train_seeds.py', 'a.py', '--jobs', str(jobs)]
+        [sys.executable, 'tools/train_seeds.py', 'a.py', '--jobs', str(jobs)],
+        # a shell's background jobs ignore Ctrl-C, and so do their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: len(list(Path().glob('*.pid'))) == jobs, process)
     pids = [int(path.stem) for path in Path().glob('*.pid')]
