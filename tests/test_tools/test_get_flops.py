@@ -69,6 +69,24 @@ def test_a_backbone_is_the_papers(path, row, figures):
     assert found.proposals is None
 
 
+@pytest.mark.parametrize(
+    'block', ['', 'sb', 'nl', 'reduced_nl', 'gc', 'bat', 'se', 'srm', 'ge', 'sk']
+)
+def test_the_compared_blocks_table(block):
+    """That of docs/comparisons.md."""
+    name = f'fpn_{block}_r50_40k_ade20k-512x512.py'.replace('__', '_')
+    if block in ('reduced_nl', 'srm', 'ge'):
+        name = f'{block}_resnet50_step-90e_in1k.py'
+    needs('mmpretrain' if 'in1k' in name else 'mmseg')
+    (path,) = (ROOT / 'configs').rglob(name)
+    counts = count_config(path, (224, 224), backbone=True).counts
+    title = block.replace('reduced', 'Reduced').replace('_', ' ').replace('nl', 'NL') or 'plain'
+    title = title if ' ' in title or not block else title.upper()
+    macs = (counts.macs + counts.matmul_macs) / 1e9
+    row = f'| {title} | {counts.params:,} | {macs:.2f} |'
+    assert row in (ROOT / 'docs/comparisons.md').read_text().splitlines()
+
+
 def test_a_detector_against_torchs_own_counter():
     needs('mmdet')
     cfg = Config.fromfile(SB)
