@@ -23,7 +23,7 @@ PINS=("requirements/$STACK.txt")
 GIB=1
 if [ "$STACK" != docs ]; then
   PINS+=(requirements/{deploy,visualization,tests}.txt)
-  GIB=8
+  GIB=7
 fi
 
 is_supported() {
