@@ -1,6 +1,6 @@
 """Networks: backbones, the layers they use (one global-context block per file) and fusion."""
 
-from .adding import add_spatial_bias
+from .adding import add_spatial_bias, with_spatial_bias
 from .backbones import SBResNet, SBResNet_CIFAR, SBSKNet, SKNet
 from .fusion import fuse_spatial_bias
 from .layers import (
@@ -37,4 +37,5 @@ __all__ = [
     'StyleRecalibration',
     'add_spatial_bias',
     'fuse_spatial_bias',
+    'with_spatial_bias',
 ]

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
+from mmengine.registry import MODELS
 from torch import Tensor, fx, nn
 
 from mmsb.models.layers import SpatialBias
+from mmsb.registry import register_model
 from mmsb.utils.errors import UserError
 
 _MOST_CONVS = 16  # a module with more is a stage or a whole network, not a block
@@ -152,6 +154,29 @@ def add_spatial_bias(
         'current',
     )
     return model
+
+
+@register_model
+def with_spatial_bias(backbone: dict, **settings) -> nn.Module:
+    """Build a toolbox's own backbone and add spatial bias to it: a ``type`` for configs.
+
+    The backbone's initialisation, also from weights that its ``init_cfg`` names, comes first. Its
+    class and the names of its parameters stay. What its ``frozen_stages`` freezes includes spatial
+    bias there: leave these stages out by ``where``.
+
+    Args:
+        backbone: Config of the backbone, e.g. ``dict(type='RegNet', arch='regnetx_400mf')``.
+        **settings: Other arguments of :func:`add_spatial_bias`.
+
+    Returns:
+        The backbone.
+
+    Raises:
+        UserError: See :func:`add_spatial_bias`.
+    """
+    model = MODELS.build(backbone)
+    model.init_weights()
+    return add_spatial_bias(model, **settings)
 
 
 def _choose(sites: list[_Site], where, name: str) -> list[_Site]:

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 import mmsb
@@ -188,3 +189,45 @@ def test_the_documentations_example(capsys):
     exec(readme.example('other networks'), {})
     said = capsys.readouterr().out
     assert 'added to 16 of 16 blocks' in said and said.endswith('torch.Size([1, 1000])\n')
+
+
+BACKBONES = {  # of each toolbox, by its own registry
+    'mmpretrain': dict(type='RegNet', arch='regnetx_400mf', out_indices=(0, 1, 2, 3)),
+    'mmdet': dict(type='Res2Net', depth=50, scales=4, base_width=26),
+    'mmseg': dict(type='ResNeXt', depth=50, groups=32, base_width=4),
+}
+
+
+@pytest.mark.parametrize('toolbox', BACKBONES)
+def test_a_toolboxs_backbone_in_a_config(toolbox, tmp_path):
+    pytest.importorskip(toolbox)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(toolbox):
+        plain = MODELS.build(BACKBONES[toolbox])
+        plain.init_weights()
+        torch.save(plain.state_dict(), tmp_path / 'plain.pth')
+        start = dict(type='Pretrained', checkpoint=str(tmp_path / 'plain.pth'))
+        model = MODELS.build(
+            dict(
+                type='mmsb.with_spatial_bias',
+                backbone=dict(BACKBONES[toolbox], init_cfg=start),
+                where=('layer1', 'layer2', 'layer3'),
+            )
+        )
+    assert type(model) is type(plain)
+    assert {name.partition('.')[0] for name in biases(model)} == {'layer1', 'layer2', 'layer3'}
+    model.init_weights()  # as its parent does once more: nothing changes
+    plain.double().eval(), model.double().eval()
+    x = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        for ours, theirs in zip(model(x), plain(x), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12 * theirs.abs().max().item())
+    model.train()
+    new = {n: p for n, p in model.named_parameters() if '.spatial_bias.mixing.weight' in n}
+    before = {name: p.detach().clone() for name, p in new.items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(3):  # the last norm's zeros move first, then the columns of zeros
+        optimizer.zero_grad()
+        sum(features.square().mean() for features in model(x)).backward()
+        optimizer.step()
+    assert new and not any(torch.equal(p, before[name]) for name, p in new.items())
