@@ -80,6 +80,7 @@ EXAMPLES = {
     'smp weights': r'smp\.Unet.*load_state_dict',
     'torchvision': r'BackboneWithFPN',
     'other networks': r'add_spatial_bias',
+    'other networks in a config': r'mmsb\.with_spatial_bias',
     'folder': r'save_pretrained',
     'torch hub': r'torch\.hub\.load',
     'Hugging Face data': r'imagenet_hf',

@@ -231,3 +231,12 @@ def test_a_toolboxs_backbone_in_a_config(toolbox, tmp_path):
         sum(features.square().mean() for features in model(x)).backward()
         optimizer.step()
     assert new and not any(torch.equal(p, before[name]) for name, p in new.items())
+
+
+def test_the_documentations_config(capsys):
+    exec(readme.example('other networks in a config'), given := {})
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(given['model']['backbone'])
+    assert 'added to 10 of 22 blocks' in capsys.readouterr().out
+    model.eval()
+    assert [f.shape[1] for f in model(torch.rand(1, 3, 64, 64))] == [32, 64, 160, 384]
