@@ -28,7 +28,9 @@ TESTS=(
 
 find_python() { # print the path of an installed interpreter
   local path
-  for path in "python$1" "$(uv python find --no-python-downloads "$1" 2>/dev/null)"; do
+  # pyenv's command fails for a version that is installed but not chosen
+  for path in "python$1" "$(uv python find --no-python-downloads "$1" 2>/dev/null)" \
+    "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
     if [ -n "$path" ] && "$path" -c '' 2>/dev/null; then command -v "$path" && return; fi
   done
   return 1
