@@ -157,7 +157,7 @@ def add_spatial_bias(
 
 
 @register_model
-def with_spatial_bias(backbone: dict, **settings) -> nn.Module:
+def with_spatial_bias(backbone: dict, init_cfg: dict | None = None, **settings) -> nn.Module:
     """Build a toolbox's own backbone and add spatial bias to it: a ``type`` for configs.
 
     The backbone's initialisation, also from weights that its ``init_cfg`` names, comes first. Its
@@ -166,6 +166,7 @@ def with_spatial_bias(backbone: dict, **settings) -> nn.Module:
 
     Args:
         backbone: Config of the backbone, e.g. ``dict(type='RegNet', arch='regnetx_400mf')``.
+        init_cfg: Replaces the backbone's own. Defaults to None, which keeps it.
         **settings: Other arguments of :func:`add_spatial_bias`.
 
     Returns:
@@ -174,8 +175,9 @@ def with_spatial_bias(backbone: dict, **settings) -> nn.Module:
     Raises:
         UserError: See :func:`add_spatial_bias`.
     """
-    model = MODELS.build(backbone)
-    model.init_weights()
+    model = MODELS.build(dict(backbone, init_cfg=init_cfg) if init_cfg else backbone)
+    if not next(model.parameters()).is_meta:
+        model.init_weights()
     return add_spatial_bias(model, **settings)
 
 

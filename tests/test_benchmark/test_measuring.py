@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import operator
 import re
 import shlex
 import statistics
@@ -304,6 +305,22 @@ def test_docs_show_what_was_measured(root, page, results, count):
             head, rows = table(comparison)
             for row in (dict(zip(head, row, strict=True)) for row in rows[1:]):
                 assert f'{row["ratio"]} ({row["quartiles"]})' in text, (path, row)
+
+
+def test_docs_show_what_runtimes_take(root):
+    text = (root / 'docs' / 'deploy.md').read_text()
+    values = json.loads((root / 'benchmarks/results/runtimes/batch_8.json').read_text())
+    rounds = {
+        network['name']: [row['inference'] for row in network['rounds']]
+        for network in values['comparisons'][0]['networks']
+    }
+    for runtime, label in (('onnxruntime', 'ONNX Runtime 1.31'), ('openvino', 'OpenVINO 2026.4.1')):
+        cells = []
+        for kind in ('dynamic', 'fixed'):
+            plain, sb = (rounds[f'{name}resnet50_{kind}.onnx {runtime}'] for name in ('', 'sb_'))
+            low, ratio, high = statistics.quantiles(map(operator.truediv, plain, sb), n=4)
+            cells.append(f'{ratio:.3f} ({low:.3f}-{high:.3f})')
+        assert f'| {label} | {" | ".join(cells)} |' in text
 
 
 def test_docs_show_what_was_measured_as_graphs_and_by_wall_clock(root):

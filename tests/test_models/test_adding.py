@@ -135,6 +135,9 @@ def test_other_refusals():
     with torch.device('meta'):
         model = build('timm regnetx_002')
     assert_one_line(lambda: mmsb.add_spatial_bias(model), 'is on the meta device')
+    with torch.device('meta'), DefaultScope.overwrite_default_scope('mmpretrain'):
+        config = dict(type='mmsb.with_spatial_bias', backbone=BACKBONES['mmpretrain'])
+        assert_one_line(lambda: MODELS.build(config), 'is on the meta device')
     model = mmsb.add_spatial_bias(build('timm regnetx_002'))
     assert_one_line(lambda: mmsb.add_spatial_bias(model), 'already has spatial bias')
 
@@ -210,7 +213,8 @@ def test_a_toolboxs_backbone_in_a_config(toolbox, tmp_path):
         model = MODELS.build(
             dict(
                 type='mmsb.with_spatial_bias',
-                backbone=dict(BACKBONES[toolbox], init_cfg=start),
+                backbone=BACKBONES[toolbox],
+                init_cfg=start,
                 where=('layer1', 'layer2', 'layer3'),
             )
         )
