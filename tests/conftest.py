@@ -11,6 +11,16 @@ from pathlib import Path
 
 import pytest
 
+# The suite runs one process a core; torch's threads would only fight for them.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import torch
+
+# Before Triton is imported: here and not in a hook, as another conftest.py may be loaded earlier
+# than hooks run.
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')
+
 ROOT = Path(__file__).resolve().parents[1]
 # Settings that make a training of the mini detector take seconds.
 TINY = [
@@ -51,15 +61,6 @@ def tracked(work_dir: Path) -> dict[str, dict[int, float]]:
                     number = float(tensor_util.make_ndarray(value.tensor))
                     found.setdefault(value.tag, {})[event.step] = number
     return found
-
-
-def pytest_configure():
-    # The suite runs one process a core; torch's threads would only fight for them.
-    os.environ.setdefault('OMP_NUM_THREADS', '1')
-    import torch
-
-    if not torch.cuda.is_available():  # before Triton is imported
-        os.environ.setdefault('TRITON_INTERPRET', '1')
 
 
 @pytest.hookimpl(tryfirst=True)
