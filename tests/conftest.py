@@ -67,7 +67,6 @@ def tracked(work_dir: Path) -> dict[str, dict[int, float]]:
 def pytest_runtest_setup():
     # Before the fixtures are made. A test that draws lucky numbers today fails one run in twenty.
     import numpy as np
-    import torch
 
     random.seed(0)
     np.random.seed(0)
