@@ -9,6 +9,7 @@ to its ``output.txt``.
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ import torch
 from mmengine.config import Config
 
 from mmsb.engine.arguments import parse_train_args
-from mmsb.engine.config import check_data_paths, load_config
+from mmsb.engine.config import check_data_paths, leaf_datasets, load_config, metrics_of
 from mmsb.engine.training_log import NOT_METRICS, TrainingLog, read_log, trained_for, unit
 from mmsb.utils.environment import PACKAGES, device_name, installed
 from mmsb.utils.errors import UserError
@@ -34,6 +35,7 @@ from mmsb.utils.files import replacing
 from mmsb.utils.processes import die_with_parent, locked
 
 SETTINGS = ('processes', 'flags', 'config_sha256')  # must not change between two calls
+PREFERRED = ('mIoU', 'coco/bbox_mAP')  # to be best at, whichever metric is logged first
 OUTPUT = 'output.txt'
 END_SECONDS = 60  # for a training to end after SIGTERM; the launcher gives its processes 30
 
@@ -49,6 +51,7 @@ class _Run:
         record: What ``run.json`` gets.
         kept: The record of an earlier call; empty if there is nothing to keep.
         scope: The config's ``default_scope``, the toolbox that it needs.
+        without_boxes: Metrics if it finds no box; empty if it is no COCO detector.
     """
 
     name: str
@@ -57,6 +60,7 @@ class _Run:
     record: dict
     kept: dict
     scope: str | None
+    without_boxes: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,9 @@ def train_seeds(
     Returns:
         One dict per run: ``config``, ``seed``, `SETTINGS`, ``epochs`` (or ``iterations``), the
         metrics of the ``last`` and the ``best`` validation, ``best_epoch`` (or
-        ``best_iteration``), ``device`` and ``versions``. The best validation has the highest first
-        metric; for segmentation, the highest mIoU.
+        ``best_iteration``), ``device`` and ``versions``; ``validation_sha256`` is equal for
+        configs that are validated on the same data. The best validation has the highest mIoU or
+        box AP, else the highest first metric. A COCO detector that finds no box has AP 0.
 
     Raises:
         UserError: An argument cannot be used, a folder holds another run, or a training failed;
@@ -135,8 +140,9 @@ def train_seeds(
             record = dict(config=config, seed=seed, **dict(zip(SETTINGS, settings, strict=True)))
             folder = _folder(work_dir, config, seed)
             kept, scope = _kept(folder, record), cfg.get('default_scope')
-            number = f'[{len(todo) + 1}/{total}]'
-            todo.append(_Run(f'{config}, seed {seed}', number, folder, record, kept, scope))
+            record['validation_sha256'] = _validation_sha256(cfg)
+            name, number = f'{config}, seed {seed}', f'[{len(todo) + 1}/{total}]'
+            todo.append(_Run(name, number, folder, record, kept, scope, _without_boxes(cfg)))
     with locked(work_dir, 'train_seeds.py'):
         return _train_all(todo, places)
 
@@ -226,7 +232,7 @@ def _finish(run: _Run, code: int, places: _Places) -> None:
     names = [name for key in ('torch', 'torchvision', run.scope) for name in PACKAGES.get(key, ())]
     log = read_log(run.folder)
     run.record.update(
-        _figures(log, f'{run.name}, in {run.folder}'),
+        _figures(log, f'{run.name}, in {run.folder}', run.without_boxes),
         device=device_name() if places.partition is None else _slurm_device(log.folder, places),
         versions=installed(names),
     )
@@ -245,15 +251,49 @@ def finished_runs(
 ) -> list[dict]:
     """Return the finished ones among the runs, as :func:`train_seeds` returns them.
 
+    The others are named on stderr.
+
     Raises:
-        UserError: No run is finished, or an argument cannot be used.
+        UserError: No run is finished, an argument cannot be used, or the runs of a config have
+            different settings.
     """
     _check(configs, seeds)
-    records = [read_run(_folder(work_dir, config, seed)) for seed in seeds for config in configs]
-    finished = [record for record in records if record and 'last' in record]
+    records = {
+        (config, seed): read_run(_folder(work_dir, config, seed))
+        for seed in seeds
+        for config in configs
+    }
+    finished = [record for record in records.values() if record and 'last' in record]
     if not finished:
         raise UserError(f'no run of these configs and seeds is finished in {work_dir}')
+    check_same_settings(finished, work_dir)
+    left_out = [run for run, record in records.items() if not record or 'last' not in record]
+    if left_out:
+        names = '; '.join(f'{config}, seed {seed}' for config, seed in left_out)
+        _print(f'not finished, left out: {names}')
     return finished
+
+
+def check_same_settings(records: Sequence[dict], work_dir: str | os.PathLike) -> None:
+    """Raise an error if runs of one config were trained with different settings.
+
+    Args:
+        records: What :func:`read_run` returned.
+        work_dir: The folder of the runs, for the message.
+
+    Raises:
+        UserError: They were: their mean would mix two experiments.
+    """
+    firsts: dict[str, dict] = {}
+    for record in records:
+        name = Path(record['config']).stem
+        first = firsts.setdefault(name, record)
+        changed = [key for key in SETTINGS if record.get(key) != first.get(key)]
+        if changed:
+            raise UserError(
+                f'{work_dir}: seeds {first["seed"]} and {record["seed"]} of {name} were trained '
+                f'with different settings ({", ".join(changed)}): leave one of them out'
+            )
 
 
 def _check(configs: Sequence[str], seeds: Sequence[int]) -> None:
@@ -279,8 +319,33 @@ def _load(config: str, flags: Sequence[str]) -> Config:
 
 
 def _sha256(cfg: Config) -> str:
-    content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-    return hashlib.sha256(content.encode()).hexdigest()
+    return _hash(cfg.to_dict())
+
+
+def _validation_sha256(cfg: Config) -> str:
+    """Return a hash of what a config is validated on, whatever its resolution."""
+    how = ('pipeline', 'backend_args', 'lazy_init')
+    return _hash([
+        {key: value for key, value in dataset.items() if key not in how}
+        for dataset in leaf_datasets(cfg.val_dataloader.dataset)
+    ])  # fmt: skip
+
+
+def _hash(content) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_boxes(cfg: Config) -> dict[str, float]:
+    """Return the APs of a detector without boxes, for which mmdet logs no metrics."""
+    found = {}
+    for _, metric in metrics_of(cfg, 'val_dataloader'):
+        if str(metric.get('type')).split('.')[-1] == 'CocoMetric':
+            kinds = metric.get('metric', 'bbox')
+            for kind in {'bbox', 'segm'}.intersection([kinds] if isinstance(kinds, str) else kinds):
+                start = f'{metric.get("prefix") or "coco"}/{kind}_mAP'
+                found |= {start + suffix: 0.0 for suffix in ('', '_50', '_75')}
+    return found
 
 
 def _folder(work_dir: str | os.PathLike, config: str, seed: int) -> Path:
@@ -388,20 +453,26 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _figures(log: TrainingLog, run: str) -> dict:
+def _figures(log: TrainingLog, run: str, without_boxes: dict[str, float]) -> dict:
     """Return the metrics of the last and the best validation of a training."""
     found = [
         (line['step'], {name: value for name, value in line.items() if name not in NOT_METRICS})
         for line in log.val
     ]
-    if not log.ends_with_val or not found[-1][1]:
+    last = found[-1][1] if log.ends_with_val else None
+    if last == {} and without_boxes:
+        _print(f'{run}: the last validation found no boxes, AP 0')
+        last = without_boxes
+    if not last:
         raise UserError(
-            f'{run}: the log has no metrics after the last {unit(log.train)}: the model predicts '
-            'nothing (a detector without boxes)'
+            f'{run}: the log has no metrics after the last {unit(log.train)}: its last validation '
+            'was stopped, or its metric gave none; remove the folder to train it again'
         )
-    last = found[-1][1]
-    first = 'mIoU' if 'mIoU' in last else next(iter(last))
-    step, best = max((pair for pair in found if first in pair[1]), key=lambda pair: pair[1][first])
+    found[-1] = found[-1][0], last
+    first = next((name for name in PREFERRED if name in last), next(iter(last)))
+    scores = [(of.get(first, math.nan), step, of) for step, of in found]
+    scores = [score for score in scores if math.isfinite(score[0])]
+    _, step, best = max(scores or [(0, *found[-1])], key=lambda score: score[0])
     counted = unit(log.train)
     return {
         f'{counted}s': trained_for(log.train),

@@ -205,16 +205,81 @@ def test_iterations_and_the_mean_iou(fake):
         *({'loss': 1, 'step': step, 'iter': step} for step in (150, 200)),
         {'aAcc': 91.0, 'mIoU': 29.0, 'mAcc': 41.0, 'time': 1, 'step': 200},
     ]
+    logging(*lines)
+    (run,) = train(['a.py'], [0])
+    assert (run['iterations'], run['best_iteration']) == (200, 100)
+    assert run['last'] == {'aAcc': 91.0, 'mIoU': 29.0, 'mAcc': 41.0}
+    assert run['best'] == {'aAcc': 90.0, 'mIoU': 30.0, 'mAcc': 40.0}
+
+
+def logging(*lines):
+    """Makes the stand-in leave this log."""
     Path('tools/train.py').write_text(
         'import sys; from pathlib import Path\n'
         'folder = Path(sys.argv[sys.argv.index("--work-dir") + 1]) / "20260101/vis_data"\n'
         'folder.mkdir(parents=True)\n'
         f'(folder / "scalars.json").write_text({chr(10).join(map(json.dumps, lines))!r})\n'
     )
+
+
+COCO_CONFIG = CONFIG.replace("'M'", "'mmdet.CocoMetric', metric=['bbox', 'segm']")
+
+
+def test_the_best_box_ap(fake):
+    """The metrics of classes come first, and can be NaN."""
+    Path('a.py').write_text(COCO_CONFIG)
+    lines = []
+    for epoch, (cat, box_ap) in enumerate([(0.4, 0.3), (float('nan'), 0.35), (0.9, 0.2)], 1):
+        lines.append({'loss': 1, 'epoch': epoch, 'step': epoch})
+        lines.append({'coco/cat_precision': cat, 'coco/bbox_mAP': box_ap, 'step': epoch})
+    logging(*lines)
     (run,) = train(['a.py'], [0])
-    assert (run['iterations'], run['best_iteration']) == (200, 100)
-    assert run['last'] == {'aAcc': 91.0, 'mIoU': 29.0, 'mAcc': 41.0}
-    assert run['best'] == {'aAcc': 90.0, 'mIoU': 30.0, 'mAcc': 40.0}
+    assert (run['best_epoch'], run['best']['coco/bbox_mAP']) == (2, 0.35)
+    assert run['last'] == {'coco/cat_precision': 0.9, 'coco/bbox_mAP': 0.2}
+
+
+def test_a_detector_without_boxes(fake, capfd):
+    """mmdet logs no metrics for it: its AP is 0, and the other seeds train."""
+    Path('a.py').write_text(COCO_CONFIG)
+    logging({'loss': 1, 'epoch': 1, 'step': 1}, {'time': 1, 'data_time': 1, 'step': 1})
+    runs = train(['a.py'], [0, 1])
+    zeros = {f'coco/{kind}_mAP{of}': 0.0 for kind in ('bbox', 'segm') for of in ('', '_50', '_75')}
+    assert [run['last'] for run in runs] == [run['best'] for run in runs] == [zeros] * 2
+    assert 'a.py, seed 1' in capfd.readouterr().err and runs[0]['best_epoch'] == 1
+
+    with pytest.raises(
+        UserError, match=r'bb\.py.* its metric gave none; remove the folder to train'
+    ):
+        train(['bb.py'], [0])
+
+
+def test_data_of_the_validation(fake):
+    """Equal for configs that differ in how they read it, and otherwise."""
+    pipeline = CONFIG.replace("type='D'", "type='D', pipeline=[dict(type='Resize')]")
+    Path('a.py').write_text(CONFIG + 'batch = 2\n')
+    Path('bb.py').write_text(pipeline)
+    Path('c.py').write_text(CONFIG.replace("type='D'", "type='D', task='row'"))
+    a, bb, c = (run['validation_sha256'] for run in train(['a.py', 'bb.py', 'c.py'], [0]))
+    assert a == bb != c
+
+
+def test_runs_that_are_no_mean_of_one_experiment(fake, monkeypatch, capfd):
+    train(['a.py'], [0])
+    train(['a.py'], [2], flags=['--cfg-options', 'lr=2'])  # not refused: seed 0 is not asked for
+    message = (
+        r'work: seeds 0 and 2 of a were trained with different settings \(flags, config_sha256\)'
+    )
+    with pytest.raises(UserError, match=message):
+        finished_runs(['a.py'], [0, 2], 'work')
+    monkeypatch.setenv('STOP', 'bb 0 2 val')
+    with pytest.raises(UserError):
+        train(['bb.py'], [0])
+    capfd.readouterr()
+    assert [run['seed'] for run in finished_runs(['a.py', 'bb.py'], [0, 1], 'work')] == [0]
+    assert (
+        capfd.readouterr().err
+        == 'not finished, left out: bb.py, seed 0; a.py, seed 1; bb.py, seed 1\n'
+    )
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
+from mmengine.config import Config
 
 from mmsb.analysis.charts import new_figure, save_figure, style_axes
 from mmsb.analysis.reports.differences import EXPLANATION, ONE_SEED, difference_table
@@ -48,22 +49,24 @@ def write_chain_report(
 
     Args:
         out_dir: Folder to write into, created if missing.
-        chains: Folders that ``make chain`` wrote, one per seed. Each ``TASK/RUN`` holds the logs
-            of a training, the ``metrics.json`` of its test, and pictures in ``drawn``. Curves
-            and pictures are taken from the first.
+        chains: Folders that ``make chain`` wrote, each with another seed. Each ``TASK/RUN`` holds
+            the logs of a training, the ``metrics.json`` of its test, and pictures in ``drawn``.
+            Curves and pictures are taken from the first.
         log: Called with each table as text. Defaults to None.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        UserError: A chain lacks a run, or ``out_dir`` cannot be written.
+        UserError: A chain lacks a run, two chains have the same seed, or ``out_dir`` cannot be
+            written.
     """
     chains = [Path(chain) for chain in chains]
     if not chains:
         raise UserError('give at least one folder of make chain')
     out = Path(out_dir)
     runs = {task: _runs(chains[0], task) for task in TASKS}
+    _check_seeds(chains)
     metrics = {
         task: {run: [_metrics(chain / task / run) for chain in chains] for run in names}
         for task, names in runs.items()
@@ -104,6 +107,22 @@ def _runs(chain: Path, task: str) -> list[str]:
     if not names:
         raise UserError(f'{chain} has no run of {task}: make chain has not been through it')
     return names
+
+
+def _check_seeds(chains: list[Path]) -> None:
+    """Raise an error if a chain is given twice, or two were trained with the same seed."""
+    seen: dict[object, Path] = {}
+    for chain in chains:
+        # the config that mmengine writes beside its logs
+        found = next(iter(sorted(chain.glob('*/*/*.py'))), None)
+        seed = Config.fromfile(found).get('randomness', {}).get('seed') if found else None
+        for key in (chain.resolve(), *([] if seed is None else [seed])):
+            if key in seen:
+                raise UserError(
+                    f'{seen[key]} and {chain} have the same seed, so there is nothing between them '
+                    'to see: run make chain CHAIN=FOLDER SEED=N with another N for each folder'
+                )
+            seen[key] = chain
 
 
 def _metrics(folder: Path) -> dict[str, float]:

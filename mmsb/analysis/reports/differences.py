@@ -1,5 +1,6 @@
 """Differences between two configs that were trained with the same seeds, and how sure they are."""
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 EXPLANATION = (
     'Differences are paired: mean ± standard deviation (n - 1) of the differences between runs of '
     'the same seed; in parentheses the number of seeds and the 95 % interval of the mean (Student '
-    't). "higher" or "lower": the interval excludes zero. An interval holds for one comparison: of '
-    '20 networks equal to the baseline, one is expected to look different.'
+    't). "higher" or "lower": the interval excludes zero. "no spread": all differences are equal, '
+    'as those of rounded figures can be, and say nothing about chance. An interval holds for one '
+    'comparison: of 20 networks equal to the baseline, one is expected to look different.'
 )
 ONE_SEED = (
     'One training of each: without a standard deviation over seeds, nothing here says whether a '
@@ -38,17 +40,22 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Whether the interval excludes zero: 'higher', 'lower' or 'no difference shown'."""
+        """Whether the interval excludes zero: 'higher', 'lower' or 'no difference shown'.
+
+        Without an interval 'one seed'; if all differences are equal, but not zero, 'no spread'.
+        """
         if self.interval is None:
             return 'one seed'
         low, high = self.interval
+        if low == high != 0:
+            return 'no spread'
         return 'higher' if low > 0 else 'lower' if high < 0 else 'no difference shown'
 
 
 def paired_difference(
     values: Mapping[int, float], baseline: Mapping[int, float]
 ) -> Difference | None:
-    """Compare two configs over the seeds that both were trained with.
+    """Compare two configs over the seeds for which both have a finite value.
 
     Args:
         values: Seed -> value.
@@ -57,12 +64,19 @@ def paired_difference(
     Returns:
         The difference, or None if no seed is shared.
     """
-    pairs = [values[seed] - baseline[seed] for seed in values if seed in baseline]
+    shared = [(values[seed], baseline[seed]) for seed in values if seed in baseline]
+    pairs = [value - of_baseline for value, of_baseline in shared]
+    pairs = [pair for pair in pairs if math.isfinite(pair)]
     if not pairs:
         return None
     mean = statistics.mean(pairs)
     if len(pairs) == 1:
         return Difference(1, mean, None, None)
+    # equal but for the rounding of the subtraction
+    scale = max(abs(value) for pair in shared for value in pair if math.isfinite(value))
+    if max(pairs) - min(pairs) <= 1e-12 * scale:
+        mean = pairs[0] if abs(pairs[0]) > 1e-12 * scale else 0.0
+        return Difference(len(pairs), mean, 0.0, (mean, mean))
     deviation = statistics.stdev(pairs)
     margin = t_quantile(len(pairs) - 1) * deviation / len(pairs) ** 0.5
     return Difference(len(pairs), mean, deviation, (mean - margin, mean + margin))
@@ -102,7 +116,8 @@ def difference_cell(difference: Difference | None, digits: int) -> str:
     if difference.interval is None:
         return f'{mean}: {difference.verdict}'
     low, high = map(signed, difference.interval)
-    spread = f'{difference.deviation:.{digits}f} ({difference.seeds} seeds; {low} to {high})'
+    interval = '' if difference.verdict == 'no spread' else f'; {low} to {high}'
+    spread = f'{difference.deviation:.{digits}f} ({difference.seeds} seeds{interval})'
     return f'{mean} ± {spread}: {difference.verdict}'
 
 

@@ -6,6 +6,7 @@ strings are shown as they are; a Markdown page may also have ``('markdown', text
 """
 
 import html
+import math
 import os
 import re
 import statistics
@@ -17,11 +18,17 @@ NONE = '–'  # shown in an empty cell
 
 
 def mean_and_spread(values: list[float], digits: int) -> str:
-    """Format mean ± sample standard deviation (n - 1); one value alone; no values as `NONE`."""
+    """Format mean ± sample standard deviation (n - 1); one value alone; no values as `NONE`.
+
+    Values that are not finite are left out. Their presence shows: ``0.42 ± 0.01 (2 of 3)``.
+    """
+    number = len(values)
+    values = [value for value in values if math.isfinite(value)]
     if not values:
         return NONE
     spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.{digits}f}{spread}'
+    count = f' ({len(values)} of {number})' if len(values) < number else ''
+    return f'{statistics.mean(values):.{digits}f}{spread}{count}'
 
 
 def as_text(head: list[str], rows: list[list[str]]) -> str:

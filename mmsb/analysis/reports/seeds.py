@@ -1,5 +1,6 @@
 """Mean and standard deviation over seeds, as in the paper's Table 1, and differences of configs."""
 
+import math
 import re
 from pathlib import Path
 
@@ -13,7 +14,8 @@ def seed_table(runs: list[dict], baseline: str | None = None) -> str:
     The first table has mean and sample standard deviation (n - 1), omitted for one seed. Of
     several configs, two more have the differences to the baseline, paired by seed (see
     :mod:`mmsb.analysis.reports.differences`). Top-k accuracies are shown as errors in percent,
-    other metrics as logged, without the prefix.
+    other metrics as logged, without the prefix. Configs that were validated on other data than the
+    baseline are named, not compared. NaN and COCO's -1, of sizes without objects, are left out.
 
     Args:
         runs: What :func:`mmsb.engine.seeds.train_seeds` returns; ``best`` may be missing.
@@ -38,18 +40,26 @@ def seed_table(runs: list[dict], baseline: str | None = None) -> str:
         (
             'p',
             'Mean ± standard deviation over the seeds (of a sample, n - 1). Last: the '
-            'validation that ends a training; best: the one whose first metric is highest.',
+            'validation that ends a training; best: the one with the highest mIoU or box AP, for '
+            'other tasks the highest first metric.',
         ),
     ]
     name = Path(baseline).stem if baseline else configs[0]
     if name not in configs:
         blocks.append(('p', f'No differences: no run of the baseline, {name}, is finished.'))
     elif len(configs) > 1:
+        data = {Path(run['config']).stem: run.get('validation_sha256') for run in runs}
+        others = [c for c in configs if None not in (data[c], data[name]) and data[c] != data[name]]
         for which, values in shown.items():
-            if values:
+            compared = {config: of for config, of in values.items() if config not in others}
+            if len(compared) > 1:
                 title = f'{which} validation, difference to {{}}'
-                blocks.append(('table', *difference_table(values, name, columns, title)))
-        blocks.append(('p', EXPLANATION))
+                blocks.append(('table', *difference_table(compared, name, columns, title)))
+        if others:
+            listed = ', '.join(others)
+            blocks.append(('p', f'Not compared, as validated on other data than {name}: {listed}.'))
+        if len(others) < len(configs) - 1:
+            blocks.append(('p', EXPLANATION))
     return as_markdown(blocks)
 
 
@@ -64,12 +74,14 @@ def _title(metric: str) -> str:
 
 
 def _values(runs: list[dict], which: str, metric: str) -> dict[int, float]:
-    """Return seed -> value as shown, of the runs that have the metric."""
+    """Return seed -> value as shown, of the runs that have the metric; NaN for COCO's -1."""
     found = {run['seed']: run[which][metric] for run in runs if metric in run[which]}
+    if metric.startswith('coco/'):
+        found = {seed: value if value >= 0 else math.nan for seed, value in found.items()}
     return {seed: 100 - v if _error(metric) else v for seed, v in found.items()}
 
 
 def _digits(runs: list[dict], metric: str) -> int:
     """Return the number of decimals that a metric is shown with."""
-    values = [abs(run['last'].get(metric, 0)) for run in runs]
-    return 2 if _error(metric) or max(values) > 1 else 3
+    values = [run['last'].get(metric, 0) for run in runs]
+    return 2 if _error(metric) or any(abs(value) > 1 for value in values) else 3

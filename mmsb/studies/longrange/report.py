@@ -19,7 +19,7 @@ from mmsb.analysis.charts import new_figure, save_figure, style_axes
 from mmsb.analysis.reports.differences import EXPLANATION, difference_table
 from mmsb.analysis.reports.page import as_text, mean_and_spread, write_page
 from mmsb.engine.config import read_model_config
-from mmsb.engine.seeds import read_run
+from mmsb.engine.seeds import check_same_settings, read_run
 from mmsb.engine.training_log import read_log
 from mmsb.inference.loading import load_model
 from mmsb.studies.longrange.dataset import CHANCE, IGNORED, PALETTE, POOLED, TASKS
@@ -142,6 +142,9 @@ def _finished(work_dir: Path) -> Runs:
             f'{work_dir} has no finished run of configs/longrange: train them first, '
             f'python tools/train_seeds.py configs/longrange/*.py --work-dir {work_dir}'
         )
+    for tasks in runs.values():
+        for of_task in tasks.values():
+            check_same_settings([record for _, record in of_task], work_dir)
     order = list(NETWORKS)
     names = sorted(runs, key=lambda name: (order.index(name) if name in order else 99, name))
     return {name: runs[name] for name in names}

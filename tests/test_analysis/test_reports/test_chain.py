@@ -30,6 +30,7 @@ def chains(tmp_path):
                 for key, value in metrics.items():
                     figures.setdefault((task, run, key), []).append(value)
                 (folder / 'metrics.json').write_text(json.dumps(metrics))
+                (folder / 'config.py').write_text(f'randomness = dict(seed={seed})\n')
                 lines = [dict(loss=1.0, step=step, epoch=step) for step in (1, 2)]
                 lines.append(dict(metrics, step=2))
                 (folder / '1/vis_data/scalars.json').write_text('\n'.join(map(json.dumps, lines)))
@@ -69,6 +70,17 @@ def test_page(chains, tmp_path):
 def test_one_seed(chains, tmp_path):
     page = write_chain_report(tmp_path / 'out', chains[0][:1]).read_text()
     assert 'one seed' in page and '±' not in page and 'One training of each' in page
+
+
+def test_the_same_seed(chains, tmp_path):
+    (first, second), _ = chains
+    with pytest.raises(UserError, match=r'seed_0 and .*seed_0 have the same seed'):
+        write_chain_report(tmp_path / 'out', [first, first / '../seed_0'])
+    for path in second.glob('*/*/config.py'):
+        path.write_text('randomness = dict(seed=0)\n')
+    with pytest.raises(UserError, match=r'seed_0 and .*seed_1 have the same seed, .* SEED=N'):
+        write_chain_report(tmp_path / 'out', [first, second])
+    assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize(

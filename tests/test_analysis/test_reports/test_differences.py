@@ -9,7 +9,9 @@ from mmsb.analysis.reports.differences import (
     paired_difference,
     t_quantile,
 )
-from mmsb.analysis.reports.page import NONE
+from mmsb.analysis.reports.page import NONE, mean_and_spread
+
+EQUAL = '+0.000 ± 0.000 (2 seeds; +0.000 to +0.000): no difference shown'
 
 
 def test_quantiles():
@@ -52,11 +54,28 @@ def test_only_shared_seeds_are_compared():
 
 
 @pytest.mark.parametrize(
-    ('shift', 'verdict'), [(0, 'no difference shown'), (1, 'higher'), (-1, 'lower')]
-)
-def test_without_any_spread(shift, verdict):
-    found = paired_difference({0: 100.0 + shift, 1: 100.0 + shift}, {0: 100.0, 1: 100.0})
-    assert found.interval == (shift, shift) and found.verdict == verdict
+    ('values', 'baseline', 'cell'),
+    [
+        # the rounding of the subtraction is no spread: 0.382 - 0.381 is not 0.381 - 0.38
+        ((0.382, 0.381), (0.381, 0.38), '+0.001 ± 0.000 (2 seeds): no spread'),
+        ((99.0, 98.0), (100.0, 99.0), '-1.000 ± 0.000 (2 seeds): no spread'),
+        ((100.0, 7.0), (100.0, 7.0), EQUAL),
+        ((0.1 + 0.2, 0.7), (0.3, 0.7), EQUAL),
+    ],
+)  # fmt: skip
+def test_without_any_spread(values, baseline, cell):
+    found = paired_difference(dict(enumerate(values)), dict(enumerate(baseline)))
+    assert difference_cell(found, 3) == cell
+
+
+def test_what_is_not_finite_is_left_out():
+    nan = float('nan')
+    values, baseline = {0: nan, 1: 2.0, 2: 3.0, 3: 5.0}, {0: 1.0, 1: 1.0, 2: nan, 3: 2.0}
+    assert paired_difference(values, baseline) == paired_difference({1: 2.0, 3: 5.0}, baseline)
+    assert paired_difference({0: nan}, {0: nan}) is None
+    assert mean_and_spread([nan, 1.0, 3.0], 1) == '2.0 ± 1.4 (2 of 3)'
+    assert mean_and_spread([nan, 1.0], 1) == '1.0 (1 of 2)'
+    assert mean_and_spread([nan, nan], 1) == NONE
 
 
 def test_table():
@@ -68,6 +87,6 @@ def test_table():
     head, rows = difference_table(values, 'plain', dict(a=('A', 1), b=('B', 1)))
     assert head == ['difference to plain', 'A', 'B']
     assert rows == [
-        ['other', '+1.0 ± 0.0 (2 seeds; +1.0 to +1.0): higher', NONE],
+        ['other', '+1.0 ± 0.0 (2 seeds): no spread', NONE],
         ['empty', NONE, NONE],
     ]

@@ -70,18 +70,18 @@ def three_configs():
 def test_differences_to_the_baseline():
     _, last, best = tables_of(three_configs())
     assert last[0] == ['last validation, difference to plain', 'Top-1 error (%)']
-    assert last[1] == ['sb', '-1.00 ± 0.00 (3 seeds; -1.00 to -1.00): lower']
+    assert last[1] == ['sb', '-1.00 ± 0.00 (3 seeds): no spread']
     # differences 1, -1, 0: their deviation is 1, and 4.303 / sqrt(3) = 2.484
     other = '+0.00 ± 1.00 (3 seeds; -2.48 to +2.48): no difference shown'
     assert last[2] == best[2] == ['other', other]
-    assert best[1] == ['sb', '-2.00 ± 0.00 (3 seeds; -2.00 to -2.00): lower']
+    assert best[1] == ['sb', '-2.00 ± 0.00 (3 seeds): no spread']
 
 
 def test_another_baseline():
     _, last, _ = tables_of(three_configs(), 'somewhere/sb.py')
     assert last[0][0].endswith('difference to sb')
     assert [row[0] for row in last[1:]] == ['plain', 'other']
-    assert last[1][1].startswith('+1.00 ± 0.00 (3 seeds;')
+    assert last[1][1].startswith('+1.00 ± 0.00 (3 seeds)')
 
 
 def test_nothing_to_compare_with():
@@ -89,6 +89,36 @@ def test_nothing_to_compare_with():
     assert len(tables_of(runs[:3])) == 1 and 'ifference' not in seed_table(runs[:3])
     page = seed_table(runs[3:], 'plain.py')
     assert 'no run of the baseline, plain, is finished' in page and page.count('---:') == 2
+
+
+def test_other_validation_data():
+    """A baseline of another data set is none; runs from before this was recorded are compared."""
+    runs = three_configs()
+    for run in runs[3:6]:
+        run['validation_sha256'] = 'x'
+    assert len(tables_of(runs)) == 3  # unknown for the others
+    for run in runs[:3]:
+        run['validation_sha256'] = 'y'
+    _, last, best = tables_of(runs)
+    assert [row[0] for row in last[1:]] == [row[0] for row in best[1:]] == ['other']
+    assert 'Not compared, as validated on other data than plain: sb.' in seed_table(runs)
+    assert len(tables_of(runs[:6])) == 1 and 'paired' not in seed_table(runs[:6])
+
+
+def test_no_measurement():
+    """COCO's -1, of a size without objects, and NaN, of a class without objects."""
+    nan, aps = float('nan'), ('coco/bbox_mAP', 'coco/bbox_mAP_s', 'coco/cat_precision', 'loss')
+    runs = [
+        dict(config=config, seed=seed, last=dict(zip(aps, values, strict=True)))
+        for config, seed, values in (
+            ('a.py', 0, (0.25, -1.0, nan, -1)), ('a.py', 1, (0.75, -1.0, 0.5, -1)),
+            ('b.py', 0, (0.5, -1.0, 0.5, -1)), ('b.py', 1, (0.5, -1.0, 0.75, -1)),
+        )
+    ]  # fmt: skip
+    table, last = tables_of(runs)
+    assert table[1][3:] == ['0.500 ± 0.354', '–', '0.500 (1 of 2)', '-1.000 ± 0.000']
+    assert last[1][1].startswith('+0.000 ± 0.354 (2 seeds;')
+    assert last[1][2:4] == ['–', '+0.250: one seed']
 
 
 def test_figures_in_the_page_are_the_measured_ones():
