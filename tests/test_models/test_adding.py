@@ -5,7 +5,9 @@ import pickle
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 import mmsb
@@ -138,7 +140,14 @@ def test_other_refusals():
     with torch.device('meta'), DefaultScope.overwrite_default_scope('mmpretrain'):
         config = dict(type='mmsb.with_spatial_bias', backbone=BACKBONES['mmpretrain'])
         assert_one_line(lambda: MODELS.build(config), 'is on the meta device')
-    model = mmsb.add_spatial_bias(build('timm regnetx_002'))
+    model = build('timm regnetx_002')
+    for given, message in (
+        (dict(pooling='median'), "pooling is 'median': give avg or max"),
+        (dict(num_channels=0), 'num_channels is 0: give 1 or more'),
+        (dict(size=0), 'size is 0: give 1 or more'),
+    ):
+        assert_one_line(lambda given=given: mmsb.add_spatial_bias(model, **given), message)
+    mmsb.add_spatial_bias(model)
     assert_one_line(lambda: mmsb.add_spatial_bias(model), 'already has spatial bias')
 
 
@@ -151,17 +160,61 @@ def test_standardised_weights_cannot_be_widened():
 def test_modes_gradients_copies_and_files():
     model = build('timm regnetx_002').train()
     model.s1.b1.conv2.bn.eval()
-    for parameter in model.s1.parameters():
-        parameter.requires_grad_(False)
+    calls = []
+    model.s1.b1.note = 'kept'
+    handle = model.s1.b1.register_forward_hook(lambda *_: calls.append(1))
     mmsb.add_spatial_bias(model)
     block = model.s1.b1
     assert block.training and block.spatial_bias.maps_norm.training and not block.conv2.bn.training
-    assert not block.conv3.conv.weight.requires_grad  # what was frozen stays so
-    assert block.spatial_bias.mixing.weight.requires_grad
+    assert block.note == 'kept'
     model.eval()
+    model(torch.randn(1, 3, 64, 64))
+    handle.remove()
+    model(torch.randn(1, 3, 64, 64))
+    assert calls == [1]
     x = torch.randn(1, 3, 64, 64)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(x), model(x))
+
+
+def test_frozen_blocks():
+    """The columns of zeros could not learn, and the rest would have no gradient."""
+    model = build('timm regnetx_002')
+    for parameter in model.s1.parameters():
+        parameter.requires_grad_(False)
+    before = list(model.s1.state_dict())
+    mmsb.add_spatial_bias(model)
+    assert before == list(model.s1.state_dict()) and len(biases(model)) == 12
+    model = build('timm regnetx_002').requires_grad_(False)
+    assert_one_line(
+        lambda: mmsb.add_spatial_bias(model), 'frozen (requires_grad=False), the first: s1.b1;'
+    )
+    assert not biases(model)
+
+
+@pytest.mark.parametrize('before', [True, False])
+def test_plain_weights_load(before):
+    """Before or after the call: the same model; also as a part of another."""
+    plain, x = build('torchvision regnet_y_400mf'), torch.randn(2, 3, 64, 64)
+    model = copy.deepcopy(plain)
+    if not before:
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+    mmsb.add_spatial_bias(model)
+    if not before:
+        whole = copy.deepcopy(nn.ModuleDict(dict(backbone=model)))
+        state = {f'backbone.{key}': value for key, value in plain.state_dict().items()}
+        shapes = {key: value.shape for key, value in state.items()}
+        found = whole.load_state_dict(state, strict=False)
+        assert not found.unexpected_keys and shapes == {k: v.shape for k, v in state.items()}
+        assert all('.spatial_bias.' in key for key in found.missing_keys)
+        model = whole.backbone
+    torch.testing.assert_close(model(x), plain(x), rtol=0, atol=1e-5)
+    state = model.state_dict()
+    for key in state:
+        state[key] = torch.rand_like(state[key].double()).to(state[key].dtype)
+    model.load_state_dict(state)  # its own weights are taken as they are
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
 def test_export_by_tracing_and_half_precision():
@@ -174,18 +227,68 @@ def test_export_by_tracing_and_half_precision():
             assert model(x).isfinite().all()
 
 
-def test_a_forward_that_cannot_be_traced_is_named():
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+class Block(nn.Module):
+    def __init__(self, between):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.between = between
+        self.register_buffer('table', torch.ones(1), persistent=False)
 
-        def forward(self, x):
-            y = self.a(x)
-            return self.b(y) if y.sum() > 0 else y
+    def forward(self, x):
+        return x + self.b(self.between(self, self.a(x)))
 
-    model = nn.Sequential(Block())
-    assert_one_line(lambda: mmsb.add_spatial_bias(model), '0, which torch.fx cannot trace')
+
+def without_gradients(_, y):
+    with torch.no_grad():
+        return y * 2
+
+
+def without_autocast(_, y):
+    with torch.autocast('cpu', enabled=not torch.is_autocast_enabled('cpu')):
+        return y * 2
+
+
+@pytest.mark.parametrize(('between', 'reason'), [
+    (lambda _, y: y if y.sum() > 0 else 2 * y, 'cannot trace: symbolically traced variables'),
+    (lambda self, y: F.dropout(y, 0.5, self.training), 'cannot trace: it does not do the same in'),
+    (without_gradients, 'cannot trace: it switches gradients or autocast'),
+    (without_autocast, 'cannot trace: it switches gradients or autocast'),
+])  # fmt: skip
+def test_a_forward_that_a_graph_cannot_follow_is_named(between, reason):
+    model = nn.Sequential(Block(between)).train()
+    model[0].a.eval()
+    assert_one_line(lambda: mmsb.add_spatial_bias(model), f'0, which torch.fx {reason}')
+    assert model[0].training and not model[0].a.training and model[0].b.training
+
+
+def test_constants_and_buffers():
+    """A tensor made in the forward; a buffer that files do not hold."""
+    torch.manual_seed(0)
+    model = nn.Sequential(Block(lambda self, y: y * torch.tensor(0.5) * self.table))
+    before, x = list(model.state_dict()), torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        wanted = model(x)
+        torch.testing.assert_close(mmsb.add_spatial_bias(model)(x), wanted)
+    new = set(model.state_dict()) - set(before)
+    assert new and all('.spatial_bias.' in key for key in new)
+
+
+def shared_weight(model):
+    model[1].b.weight = model[0].b.weight
+
+
+@pytest.mark.parametrize(('share', 'reason'), [
+    (lambda model: model.append(model[0]), 'the weight of b is used in several places'),
+    (shared_weight, 'the weight of b is used in several places'),
+    (lambda model: nn.utils.spectral_norm(model[0].b), 'b is a Conv2d with a computed weight'),
+    (lambda model: nn.utils.parametrizations.weight_norm(model[0].b), 'cannot be widened'),
+], ids=['block', 'weight', 'spectral_norm', 'parametrized'])  # fmt: skip
+def test_weights_that_are_not_the_layers_own(share, reason):
+    model = nn.Sequential(*(Block(lambda _, y: y) for _ in range(2)))
+    share(model)
+    model(torch.randn(1, 4, 8, 8))
+    assert_one_line(lambda: mmsb.add_spatial_bias(model, where='0'), reason)
+    assert not biases(model)
 
 
 def test_the_documentations_example(capsys):
@@ -201,26 +304,30 @@ BACKBONES = {  # of each toolbox, by its own registry
 }
 
 
-@pytest.mark.parametrize('toolbox', BACKBONES)
-def test_a_toolboxs_backbone_in_a_config(toolbox, tmp_path):
+@pytest.mark.parametrize(
+    ('toolbox', 'by'),
+    [*((toolbox, 'init_cfg') for toolbox in BACKBONES), ('mmdet', 'pretrained')],
+)
+def test_a_toolboxs_backbone_in_a_config(toolbox, by, tmp_path):
     pytest.importorskip(toolbox)
     torch.manual_seed(0)
+    path = str(tmp_path / 'plain.pth')
+    start = dict(init_cfg=dict(type='Pretrained', checkpoint=path), pretrained=path)[by]
     with DefaultScope.overwrite_default_scope(toolbox):
         plain = MODELS.build(BACKBONES[toolbox])
         plain.init_weights()
-        torch.save(plain.state_dict(), tmp_path / 'plain.pth')
-        start = dict(type='Pretrained', checkpoint=str(tmp_path / 'plain.pth'))
         model = MODELS.build(
             dict(
                 type='mmsb.with_spatial_bias',
                 backbone=BACKBONES[toolbox],
-                init_cfg=start,
                 where=('layer1', 'layer2', 'layer3'),
+                **{by: start},
             )
-        )
+        )  # the file is not needed yet: tests load other weights
+        torch.save(plain.state_dict(), path)
+        model.init_weights()
     assert type(model) is type(plain)
     assert {name.partition('.')[0] for name in biases(model)} == {'layer1', 'layer2', 'layer3'}
-    model.init_weights()  # as its parent does once more: nothing changes
     plain.double().eval(), model.double().eval()
     x = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
@@ -235,6 +342,73 @@ def test_a_toolboxs_backbone_in_a_config(toolbox, tmp_path):
         sum(features.square().mean() for features in model(x)).backward()
         optimizer.step()
     assert new and not any(torch.equal(p, before[name]) for name, p in new.items())
+
+
+def test_random_weights_in_a_config():
+    """Without a file, as without spatial bias: also what a block initialises itself."""
+    pytest.importorskip('mmdet')
+    backbone = dict(type='ResNet', depth=50, zero_init_residual=True)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        models = []
+        for config in (backbone, dict(type='mmsb.with_spatial_bias', backbone=backbone)):
+            torch.manual_seed(0)
+            models.append(MODELS.build(config))
+            models[-1].init_weights()
+    plain, model = models
+    state = model.state_dict()
+    assert not state['layer1.0.bn3.weight'].any()  # by the block's own init_cfg
+    for key, value in plain.state_dict().items():
+        assert torch.equal(
+            state[key][:, : value.shape[1]] if value.ndim == 4 else state[key], value
+        )
+
+
+@pytest.mark.parametrize('backbone', ['mmdet', 'mmseg'])
+def test_frozen_stages_and_norms_in_a_config(backbone):
+    """A frozen stage gets none, so that every parameter has a gradient; new norms learn."""
+    pytest.importorskip(backbone)
+    config = dict(BACKBONES[backbone], frozen_stages=1, norm_eval=True)
+    with DefaultScope.overwrite_default_scope(backbone):
+        model = MODELS.build(dict(type='mmsb.with_spatial_bias', backbone=config, size=2))
+    model.train()
+    assert {name.partition('.')[0] for name in biases(model)} == {'layer2', 'layer3', 'layer4'}
+    sum(features.square().mean() for features in model(torch.randn(2, 3, 64, 64))).backward()
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.num_batches_tracked == 1) == ('.spatial_bias.' in name), name
+    # all groups of Res2Net's scales, not the first one
+    block = model.layer2[1]
+    assert block.spatial_bias.reduction.conv.in_channels == block.conv1.out_channels
+
+
+def test_synchronised_norms_in_a_config():
+    pytest.importorskip('mmseg')
+    config = dict(BACKBONES['mmseg'], norm_cfg=dict(type='SyncBN'))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(dict(type='mmsb.with_spatial_bias', backbone=config))
+    norms = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._NormBase)]
+    assert biases(model) and all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+
+
+def test_weights_of_a_whole_plain_model():
+    """``load_from`` and a model's own ``init_cfg``: mmengine's way of loading."""
+    pytest.importorskip('mmpretrain')
+    head = dict(type='LinearClsHead', num_classes=3, in_channels=384)
+    backbone = dict(BACKBONES['mmpretrain'], out_indices=(3,))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        plain, model = (
+            MODELS.build(
+                dict(type='ImageClassifier', backbone=config, head=head,
+                     neck=dict(type='GlobalAveragePooling'))
+            ).eval()
+            for config in (backbone, dict(type='mmsb.with_spatial_bias', backbone=backbone))
+        )  # fmt: skip
+    plain.init_weights()
+    load_state_dict(model, plain.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), plain(x), rtol=1e-5, atol=1e-5)
 
 
 def test_the_documentations_config(capsys):
