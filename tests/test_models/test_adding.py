@@ -382,6 +382,19 @@ def test_frozen_stages_and_norms_in_a_config(backbone):
     assert block.spatial_bias.reduction.conv.in_channels == block.conv1.out_channels
 
 
+def test_stages_that_train_freezes():
+    """mmpretrain's MobileNetV3 freezes when train() is called, not when it is built."""
+    pytest.importorskip('mmpretrain')
+    config = dict(type='MobileNetV3', arch='small', frozen_stages=3)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(dict(type='mmsb.with_spatial_bias', backbone=config, size=2))
+    model.train()
+    found = {int(name.partition('.')[0].removeprefix('layer')) for name in biases(model)}
+    assert min(found) == 4
+    model(torch.randn(2, 3, 64, 64))[-1].sum().backward()
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
 def test_synchronised_norms_in_a_config():
     pytest.importorskip('mmseg')
     config = dict(BACKBONES['mmseg'], norm_cfg=dict(type='SyncBN'))
