@@ -274,6 +274,10 @@ def finished_runs(
     return finished
 
 
+def _changed(record: dict, other: dict) -> list[str]:
+    return [name for name in SETTINGS if record.get(name) != other.get(name)]
+
+
 def check_same_settings(records: Sequence[dict], work_dir: str | os.PathLike) -> None:
     """Raise an error if runs of one config were trained with different settings.
 
@@ -288,7 +292,7 @@ def check_same_settings(records: Sequence[dict], work_dir: str | os.PathLike) ->
     for record in records:
         name = Path(record['config']).stem
         first = firsts.setdefault(name, record)
-        changed = [key for key in SETTINGS if record.get(key) != first.get(key)]
+        changed = _changed(record, first)
         if changed:
             raise UserError(
                 f'{work_dir}: seeds {first["seed"]} and {record["seed"]} of {name} were trained '
@@ -366,7 +370,7 @@ def _kept(folder: Path, wanted: dict) -> dict:
         return {}
     if 'last' not in record and not (folder / 'last_checkpoint').is_file():
         return {}
-    changed = [name for name in SETTINGS if record.get(name) != wanted[name]]
+    changed = _changed(record, wanted)
     if changed:
         raise UserError(
             f'{folder} holds a run of {record.get("config")} with other settings ('

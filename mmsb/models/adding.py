@@ -19,6 +19,7 @@ from mmsb.models.layers import SpatialBias
 from mmsb.models.layers.spatial_bias import POOLING
 from mmsb.registry import register_model
 from mmsb.utils.errors import UserError
+from mmsb.utils.safe_load import pretrained_files
 
 _MOST_CONVS = 16  # a module with more is a stage or a whole network, not a block
 _SPLITS = (torch.split, torch.chunk, operator.getitem, 'split', 'chunk')
@@ -201,7 +202,8 @@ def with_spatial_bias(
     Args:
         backbone: Config of the backbone, e.g. ``dict(type='RegNet', arch='regnetx_400mf')``.
         init_cfg: Replaces the backbone's own. Defaults to None, which keeps it.
-        pretrained: Given to the backbone, as segmentors do. Defaults to None, not given.
+        pretrained: File or address of weights, which segmentors pass to their backbone. Defaults
+            to None.
         **settings: Other arguments of :func:`add_spatial_bias`.
 
     Returns:
@@ -212,9 +214,7 @@ def with_spatial_bias(
     """
     given = dict(init_cfg=init_cfg, pretrained=pretrained)
     model = MODELS.build(dict(backbone, **{key: value for key, value in given.items() if value}))
-    starts = getattr(model, 'init_cfg', None) or []
-    starts = [starts] if isinstance(starts, dict) else starts
-    loads = any(start.get('type') == 'Pretrained' for start in starts)
+    loads = pretrained_files(getattr(model, 'init_cfg', None))
     if not loads and not next(model.parameters()).is_meta:
         model.init_weights()  # now, as it would not reach into the traced blocks
     model.train(model.training)  # some backbones freeze their stages only here
@@ -269,7 +269,7 @@ class _Tracer(fx.Tracer):
 
     def create_proxy(self, *args, **kwargs) -> fx.Proxy:
         if self._state() != self.state:  # a graph would not do so
-            raise NotImplementedError('it switches gradients or autocast')
+            raise NotImplementedError('it switches gradients or autocast on or off')
         return super().create_proxy(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -439,8 +439,9 @@ def _widened(block: nn.Module, site: _Site, settings: dict) -> fx.GraphModule:
             f'{site.block}: its forward does not use {unused[0]}, which would be lost; leave the '
             'block out with where'
         )
-    for part in module.modules():  # the others keep theirs
-        if part not in set(block.modules()):
+    kept = set(block.modules())  # with their modes
+    for part in module.modules():
+        if part not in kept:
             part.training = block.training
     saved = {*block.state_dict(), *(f'spatial_bias.{key}' for key in bias.state_dict())}
     for name, part in module.named_modules():
@@ -455,10 +456,8 @@ def _widened(block: nn.Module, site: _Site, settings: dict) -> fx.GraphModule:
 
 def _widen(layer: nn.Conv2d | nn.Linear, num_maps: int) -> None:
     """Add input columns of zeros to a 1x1 layer, also to weights without them when it loads."""
-    weight = layer.weight
-    columns = weight.new_zeros(weight.shape[0], num_maps, *weight.shape[2:])
-    wider = torch.cat([weight.detach(), columns], dim=1)
-    layer.weight = nn.Parameter(wider, requires_grad=weight.requires_grad)
+    wider = _with_columns(layer.weight.detach(), num_maps)
+    layer.weight = nn.Parameter(wider, requires_grad=layer.weight.requires_grad)
     layer.num_maps = num_maps
     layer._register_load_state_dict_pre_hook(_pad_loaded, with_module=True)
     if isinstance(layer, nn.Linear):
@@ -467,13 +466,17 @@ def _widen(layer: nn.Conv2d | nn.Linear, num_maps: int) -> None:
         layer.in_channels += num_maps
 
 
+def _with_columns(weight: Tensor, number: int) -> Tensor:
+    columns = weight.new_zeros(weight.shape[0], number, *weight.shape[2:])
+    return torch.cat([weight, columns], dim=1)
+
+
 def _pad_loaded(layer: nn.Module, state_dict: dict, prefix: str, *_) -> None:
-    """Widen the weight of a network without spatial bias, not in the caller's dict."""
-    key, width = f'{prefix}weight', layer.weight.shape[1]
-    weight = state_dict.get(key)
-    others = (*layer.weight.shape[:1], *layer.weight.shape[2:])
-    if weight is not None and (*weight.shape[:1], *weight.shape[2:]) == others:
-        missing = width - weight.shape[1]
-        if missing == layer.num_maps:
-            columns = weight.new_zeros(weight.shape[0], missing, *weight.shape[2:])
-            state_dict[key] = torch.cat([weight, columns], dim=1)
+    """Widen a weight that comes from the network without spatial bias.
+
+    The dict is the copy that ``load_state_dict`` makes, so the caller's stays as it is.
+    """
+    key = f'{prefix}weight'
+    rows, columns, *size = layer.weight.shape
+    if key in state_dict and state_dict[key].shape == (rows, columns - layer.num_maps, *size):
+        state_dict[key] = _with_columns(state_dict[key], layer.num_maps)

@@ -119,8 +119,9 @@ def _check_seeds(chains: list[Path]) -> None:
         for key in (chain.resolve(), *([] if seed is None else [seed])):
             if key in seen:
                 raise UserError(
-                    f'{seen[key]} and {chain} have the same seed, so there is nothing between them '
-                    'to see: run make chain CHAIN=FOLDER SEED=N with another N for each folder'
+                    f'{seen[key]} and {chain} have the same seed, so their difference says '
+                    'nothing about chance: run make chain CHAIN=FOLDER SEED=N with another N for '
+                    'each folder'
                 )
             seen[key] = chain
 

@@ -92,7 +92,7 @@ def test_nothing_to_compare_with():
 
 
 def test_other_validation_data():
-    """A baseline of another data set is none; runs from before this was recorded are compared."""
+    """Configs validated on other data are not compared, unless a run does not record its data."""
     runs = three_configs()
     for run in runs[3:6]:
         run['validation_sha256'] = 'x'
