@@ -1,6 +1,7 @@
 """Report on ``make chain``: pretraining, transfer and evaluation, compared by initial weights."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -136,14 +137,14 @@ def _metrics(folder: Path) -> dict[str, float]:
 def _table(found: dict[str, list[dict]], names: dict[str, str]) -> tuple[list[str], list]:
     rows = []
     for run, of_seeds in found.items():
-        values = [[metrics[key] for metrics in of_seeds if key in metrics] for key in names]
+        values = [[metrics.get(key, math.nan) for metrics in of_seeds] for key in names]
         cells = [mean_and_spread(v, _digits(v)) for v in values]
         rows.append([RUNS[run], *cells])
     return ['start', *names.values()], rows
 
 
 def _digits(values: list[float]) -> int:
-    return 3 if max(values, default=0) <= 1 else 1
+    return 1 if any(value > 1 for value in values) else 3
 
 
 def _differences(

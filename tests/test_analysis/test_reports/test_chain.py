@@ -72,6 +72,14 @@ def test_one_seed(chains, tmp_path):
     assert 'one seed' in page and '±' not in page and 'One training of each' in page
 
 
+def test_a_metric_that_one_seed_lacks(chains, tmp_path):
+    """As of a detector without boxes: the table says how many seeds its figure has."""
+    folders, figures = chains
+    (folders[1] / 'detection/grow/metrics.json').write_text('{}')
+    page = write_chain_report(tmp_path / 'out', folders).with_name('report.md').read_text()
+    assert f'| {figures["detection", "grow", "coco/bbox_mAP"][0]:.3f} (1 of 2) |' in page
+
+
 def test_the_same_seed(chains, tmp_path):
     (first, second), _ = chains
     with pytest.raises(UserError, match=r'seed_0 and .*seed_0 have the same seed'):

@@ -119,6 +119,8 @@ def test_no_measurement():
     assert table[1][3:] == ['0.500 ± 0.354', '–', '0.500 (1 of 2)', '-1.000 ± 0.000']
     assert last[1][1].startswith('+0.000 ± 0.354 (2 seeds;')
     assert last[1][2:4] == ['–', '+0.250: one seed']
+    del runs[0]['last']['loss']  # one seed lacks it
+    assert tables_of(runs)[0][1][-1] == '-1.000 (1 of 2)'
 
 
 def test_figures_in_the_page_are_the_measured_ones():
