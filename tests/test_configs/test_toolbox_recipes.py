@@ -132,15 +132,26 @@ def test_modern_starts_are_the_toolboxs(ours, theirs):
 @pytest.mark.parametrize('start', ['rsb', 'tv2'])
 def test_modern_starts_change_weights_and_optimizer_only(start):
     """One start is the same in all its configs; semantic FPN has AdamW already."""
-    names = ('mask_rcnn_r50{}_fpn_1x_coco', 'fpn_r50{}_40k_ade20k-512x512')
-    for folder, name in zip(('detectors/', ''), names, strict=True):
-        old = Config.fromfile(ROOT / f'configs/{folder}{name.format("")}.py')
-        new = Config.fromfile(ROOT / f'configs/starts/{name.format("-" + start)}.py')
+    names = (
+        *('detectors/mask_rcnn_r50{}_fpn_1x_coco', 'cascade_rcnn_r50{}_fpn_1x_coco'),
+        *('segmentors/upernet_r50{}_160k_ade20k-512x512', 'fpn_r50{}_40k_ade20k-512x512'),
+    )
+    for name in names:
+        old = Config.fromfile(ROOT / f'configs/{name.format("")}.py')
+        file = name.rpartition('/')[2].format('-' + start)
+        new = Config.fromfile(ROOT / f'configs/starts/{file}.py')
         faster = Config.fromfile(ROOT / f'configs/starts/faster_rcnn_r50-{start}_fpn_1x_coco.py')
         assert new.model.backbone.init_cfg == faster.model.backbone.init_cfg
-        assert (new.optim_wrapper == faster.optim_wrapper) == ('mask' in name)
+        has_adamw = name.startswith('fpn')
+        assert (new.optim_wrapper == faster.optim_wrapper) == (not has_adamw)
         changed = differences(read(old), read(new))
-        kept = ('model.backbone.init_cfg.', 'optim_wrapper.' if 'mask' in name else '!')
+        if 'upernet' in name:
+            assert changed.pop('model.backbone.deep_stem') == (True, False)
+            # the SGD schedule ends at 1e-4, torchvision's AdamW would stay there
+            _, schedule = changed.pop('param_scheduler')
+            swin = 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
+            assert schedule == read(stock_config('mmseg', swin))['param_scheduler']
+        kept = ('model.backbone.init_cfg.', '!' if has_adamw else 'optim_wrapper.')
         assert changed and all(key.startswith(kept) for key in changed)
 
 

@@ -63,8 +63,9 @@ def build(cfg):
 # others
 ELSEWHERE = (
     *('configs/detectors/', 'configs/segmentors/', 'configs/starts/mask', 'configs/starts/fpn'),
-    *('configs/starts/faster_rcnn_r50', 'configs/cascade_rcnn_sb_r50-s23'),
-    'configs/starts/faster_rcnn_sb_r50-tv2',
+    *('configs/starts/faster_rcnn_r50', 'configs/starts/cascade', 'configs/starts/upernet_r50'),
+    *('configs/starts/faster_rcnn_sb_r50-tv2', 'configs/starts/upernet_sb_r50-tv2'),
+    'configs/cascade_rcnn_sb_r50-s23',
 )
 
 
