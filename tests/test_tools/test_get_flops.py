@@ -2,6 +2,7 @@
 
 import csv
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -69,6 +70,18 @@ def test_a_backbone_is_the_papers(path, row, figures):
     assert found.proposals is None
 
 
+def measured_speed(block):
+    """Of a training step, relative to plain: median and quartiles over the rounds."""
+    seconds = {}
+    with open(ROOT / 'benchmarks/results/blocks/blocks_training.csv') as file:
+        for row in csv.DictReader(file):
+            seconds.setdefault(row['network'], []).append(float(row['seconds']))
+    plain, ours = (seconds[f'{name}resnet50_step-90e_in1k'] for name in ('', block and f'{block}_'))
+    assert len(plain) == len(ours) >= 7
+    low, middle, high = np.percentile(np.divide(plain, ours), (25, 50, 75))
+    return f'{middle:.2f} ({low:.2f} to {high:.2f})' if block else '1'
+
+
 @pytest.mark.parametrize(
     'block', ['', 'sb', 'nl', 'reduced_nl', 'gc', 'bat', 'se', 'srm', 'ge', 'sk']
 )
@@ -83,7 +96,7 @@ def test_the_compared_blocks_table(block):
     title = block.replace('reduced', 'Reduced').replace('_', ' ').replace('nl', 'NL') or 'plain'
     title = title if ' ' in title or not block else title.upper()
     macs = (counts.macs + counts.matmul_macs) / 1e9
-    row = f'| {title} | {counts.params:,} | {macs:.2f} |'
+    row = f'| {title} | {counts.params:,} | {macs:.2f} | {measured_speed(block)} |'
     assert row in (ROOT / 'docs/comparisons.md').read_text().splitlines()
 
 

@@ -1,5 +1,5 @@
 # 160k iterations with a warm-up, for an AdamW of configs/_base_/starts: the schedule of mmseg's
-# UPerNets that train with AdamW (Swin, ConvNeXt). The SGD schedule would end at 1e-4: no decay.
+# UPerNets that train with AdamW (Swin, ConvNeXt). The SGD schedule ends at 1e-4, too high here.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
