@@ -4,6 +4,7 @@ import json
 import os
 import re
 import statistics
+import textwrap
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -236,14 +237,14 @@ def _draw_distances(runs: Runs) -> Figure:
     figure = new_figure((3 + 4 * len(tasks), 3.8))
     lines = {}
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    widths = np.linspace(6.5, 1.5, len(runs))  # equal lines stay visible behind each other
     for axes, task in zip(panels, tasks, strict=True):
         for bound in (CHANCE, POOLED[task]):
             axes.axhline(bound, color='#bbbbbb', lw=1, ls='--')
-        for n, (network, tasks) in enumerate(runs.items()):
-            found = [record['last'] for _, record in tasks.get(task, [])]
+        for width, (network, of_network) in zip(widths, runs.items(), strict=True):
+            found = [record['last'] for _, record in of_network.get(task, [])]
             if not found:
                 continue
-            width = 0.5 + len(runs) - n  # equal lines stay visible behind each other
             title, colour = NETWORKS[network]
             ranges = [name for name in found[0] if name.endswith('px')]
             centres = [np.mean([int(n) for n in r.removesuffix('px').split('-')]) for r in ranges]
@@ -272,7 +273,7 @@ def draw_scenes(runs: Runs, per_task: int = 2) -> Figure:
     for axes, title in zip(
         grid[0], ['image', 'truth', *(NETWORKS[n][0] for n in runs)], strict=True
     ):
-        axes.set_title(title, fontsize=11)
+        axes.set_title(textwrap.fill(title, 11), fontsize=11)
     for t, task in enumerate(tasks):
         for n, found in enumerate(runs.values()):
             if task not in found:
