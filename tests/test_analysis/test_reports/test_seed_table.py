@@ -1,6 +1,7 @@
 """The table over seeds, beside numpy; the figures that are printed elsewhere."""
 
 import json
+import re
 
 import numpy as np
 
@@ -133,6 +134,30 @@ def test_figures_in_the_page_are_the_measured_ones():
         cells = [row[f'bbox_mAP{suffix}'] for suffix in ('', '_50', '_75')]
         assert f'| {name} | {" | ".join(cells)} |' in text
     assert tables_of(runs)[1][1][1] in ' '.join(text.split('\n'))  # the difference in AP
+
+
+def test_regnet_in_the_pages_is_as_measured():
+    """From the raw figures by numpy."""
+    pages = [
+        (ROOT / page).read_text() for page in ('benchmarks/README.md', 'docs/other-frameworks.md')
+    ]
+    runs = json.loads((ROOT / 'benchmarks/results/mini_regnet.json').read_text())['runs']
+    top1, cells = {}, {}
+    for name in ('regnet', 'sb_regnet'):
+        of_seeds = {r['seed']: r['last'] for r in runs if f'/{name}_mini' in r['config']}
+        ranks = np.array([[of_seeds[n][f'accuracy/top{k}'] for k in (1, 5)] for n in (0, 1, 2)])
+        pairs = zip(ranks.mean(0), ranks.std(0, ddof=1), strict=True)
+        cells[name] = [f'{mean:.1f} ± {spread:.1f}' for mean, spread in pairs]
+        top1[name] = ranks[:, 0]
+    differences = top1['sb_regnet'] - top1['regnet']
+    mean, spread = differences.mean(), differences.std(ddof=1)
+    margin = 4.3027 * spread / 3**0.5
+    text = f'{mean:+.1f} ± {spread:.1f} (3 seeds; {mean - margin:+.1f} to {mean + margin:+.1f}): '
+    text += 'no difference shown' if margin > abs(mean) else 'higher' if mean > 0 else 'lower'
+    for title, name in (('RegNetX', 'regnet'), ('RegNetX with spatial bias', 'sb_regnet')):
+        assert re.search(rf'\| {title} \| [\d,]+ \| {" . ".join(cells[name])} \|', pages[0])
+        assert f'{cells[name][0]} %' in pages[1]
+    assert all(text in ' '.join(page.split()) for page in pages)
 
 
 def test_differences_in_the_page_are_the_measured_ones():
