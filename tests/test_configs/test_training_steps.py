@@ -59,8 +59,8 @@ def build(cfg):
         return runner.model, runner.build_optim_wrapper(cfg.optim_wrapper)
 
 
-# test_detectors.py steps two folders; every part of the others left out, which are slow, is in
-# others
+# test_toolbox_recipes.py steps two folders; every part of the others left out, which are slow, is
+# in others
 ELSEWHERE = (
     *('configs/detectors/', 'configs/segmentors/', 'configs/starts/mask', 'configs/starts/fpn'),
     *('configs/starts/faster_rcnn_r50', 'configs/starts/cascade', 'configs/starts/upernet_r50'),

@@ -105,6 +105,22 @@ def test_figures_in_the_docs_are_the_measured_ones():
             assert rows[title][column] == (cell(*accuracies) if accuracies else '–')
 
 
+def test_times_in_the_docs_are_the_measured_ones():
+    rows = rows_of(sections_of(DOCS.read_text(), 2)['What we measured'])
+    file = ROOT / 'benchmarks/results/longrange_time.json'
+    (timed,) = json.loads(file.read_text())['comparisons']
+    seconds = {
+        of['name']: np.array([sum(parts.values()) for parts in of['rounds']])
+        for of in timed['networks']
+    }
+    plain, *_ = seconds.values()
+    assert len(seconds) == len(NETWORKS)
+    for network, (title, _) in NETWORKS.items():
+        ours = seconds[f'fcn_{network}_600_longrange-row']
+        speed = np.median(plain / ours)
+        assert rows[title][-1] == f'{1000 * np.median(ours):.0f} ({speed:.2f})'
+
+
 def test_ablations_in_the_docs_are_the_measured_ones():
     sections = sections_of(DOCS.read_text(), 3)
     paper = dict(re.findall(r'\[(\w*resnet65\S*)\].*?\| (\d+\.\d+)', REPRODUCE.read_text()))
