@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
+import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
@@ -17,6 +20,7 @@ from torch import Tensor, fx, nn
 
 from mmsb.models.layers import SpatialBias
 from mmsb.models.layers.spatial_bias import POOLING
+from mmsb.models.pretrained import init_quietly
 from mmsb.registry import register_model
 from mmsb.utils.errors import UserError
 from mmsb.utils.safe_load import pretrained_files
@@ -200,7 +204,8 @@ def with_spatial_bias(
     ``frozen_stages`` freezes get no spatial bias; ``norm_eval`` does not apply to it.
 
     Args:
-        backbone: Config of the backbone, e.g. ``dict(type='RegNet', arch='regnetx_400mf')``.
+        backbone: Config of the backbone, e.g. ``dict(type='RegNet', arch='regnetx_400mf')``. Where no
+            default scope is set, its type names the toolbox: ``mmpretrain.RegNet``.
         init_cfg: Replaces the backbone's own. Defaults to None, which keeps it.
         pretrained: File or address of weights, which segmentors pass to their backbone. Defaults
             to None.
@@ -216,7 +221,7 @@ def with_spatial_bias(
     model = MODELS.build(dict(backbone, **{key: value for key, value in given.items() if value}))
     loads = pretrained_files(getattr(model, 'init_cfg', None))
     if not loads and not next(model.parameters()).is_meta:
-        model.init_weights()  # now, as it would not reach into the traced blocks
+        init_quietly(model)  # now, as it would not reach into the traced blocks
     model.train(model.training)  # some backbones freeze their stages only here
     return add_spatial_bias(model, **settings)
 
@@ -281,11 +286,14 @@ def _trace(block: nn.Module) -> tuple[fx.Graph, dict[str, Tensor]]:
     """Trace a block; return the tensors that its forward makes, too, by their names in the graph.
 
     Raises:
-        Exception: fx cannot follow its Python, or it does not do the same in training mode as in
-            eval mode, which a graph could not.
+        Exception: fx cannot follow its Python, or a graph would do something else.
     """
+    given = inspect.signature(block.forward).parameters.values()
+    optional = [one.name for one in given if one.default is not one.empty]
+    if optional:  # `if skip is None` is decided when traced
+        raise NotImplementedError(f'its forward has the optional argument {optional[0]}')
     modes = {part: part.training for part in block.modules()}
-    graphs, constants, known = [], {}, set(vars(block))
+    graphs, constants, known, state = [], {}, set(vars(block)), _random_state()
     try:
         for mode in (True, False):
             for part in modes:
@@ -296,9 +304,18 @@ def _trace(block: nn.Module) -> tuple[fx.Graph, dict[str, Tensor]]:
     finally:
         for part, mode in modes.items():
             part.training = mode
+    if _random_state() != state:
+        raise NotImplementedError('it draws random numbers')
     if str(graphs[0]) != str(graphs[1]):
         raise NotImplementedError('it does not do the same in training mode as in eval mode')
     return graphs[1], constants
+
+
+def _random_state() -> tuple:
+    _, drawn, place, *_ = np.random.get_state()
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    of_torch = [state.numpy().tobytes() for state in (torch.get_rng_state(), *on_gpus)]
+    return random.getstate(), drawn.tobytes(), place, of_torch
 
 
 def _layer(model: nn.Module, site: _Site) -> nn.Conv2d | nn.Linear:

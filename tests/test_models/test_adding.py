@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -253,12 +255,34 @@ def without_autocast(_, y):
     (lambda self, y: F.dropout(y, 0.5, self.training), 'cannot trace: it does not do the same in'),
     (without_gradients, 'cannot trace: it switches gradients or autocast'),
     (without_autocast, 'cannot trace: it switches gradients or autocast'),
+    (lambda _, y: y + torch.rand(1), 'cannot trace: it draws random numbers'),
+    (lambda _, y: y * random.random(), 'cannot trace: it draws random numbers'),
+    (lambda _, y: y if np.random.rand() < 0 else y, 'cannot trace: it draws random numbers'),
 ])  # fmt: skip
 def test_a_forward_that_a_graph_cannot_follow_is_named(between, reason):
     model = nn.Sequential(Block(between)).train()
     model[0].a.eval()
     assert_one_line(lambda: mmsb.add_spatial_bias(model), f'0, which torch.fx {reason}')
     assert model[0].training and not model[0].a.training and model[0].b.training
+
+
+@pytest.mark.parametrize('given', [{}, dict(other=torch.zeros(1, 4, 8, 8))])
+def test_optional_arguments(given):
+    """A graph would keep what `is None` was when it was traced."""
+
+    class Optional(Block):
+        def forward(self, x, other=None):
+            return super().forward(x if other is None else x + other)
+
+    class Network(nn.Sequential):
+        def forward(self, x):
+            return self[1](self[0](x, **given))
+
+    model = Network(*(kind(lambda _, y: y) for kind in (Optional, Block)))
+    reason = 'cannot trace: its forward has the optional argument other'
+    assert_one_line(lambda: mmsb.add_spatial_bias(model, where='0'), reason)
+    mmsb.add_spatial_bias(model)
+    assert len(biases(model)) == 1 and len(model(torch.randn(1, 4, 8, 8))) == 1
 
 
 def test_constants_and_buffers():
