@@ -35,7 +35,7 @@ from mmsb.utils.files import replacing
 from mmsb.utils.processes import die_with_parent, locked
 
 SETTINGS = ('processes', 'flags', 'config_sha256')  # must not change between two calls
-PREFERRED = ('mIoU', 'coco/bbox_mAP')  # to be best at, whichever metric is logged first
+PREFERRED = ('mIoU', 'bbox_mAP')  # to be best at, with any prefix, whichever is logged first
 OUTPUT = 'output.txt'
 END_SECONDS = 60  # for a training to end after SIGTERM; the launcher gives its processes 30
 
@@ -473,7 +473,8 @@ def _figures(log: TrainingLog, run: str, without_boxes: dict[str, float]) -> dic
             'was stopped, or its metric gave none; remove the folder to train it again'
         )
     found[-1] = found[-1][0], last
-    first = next((name for name in PREFERRED if name in last), next(iter(last)))
+    preferred = (name for name in last if name.split('/')[-1] in PREFERRED)
+    first = next(preferred, next(iter(last)))
     scores = [(of.get(first, math.nan), step, of) for step, of in found]
     scores = [score for score in scores if math.isfinite(score[0])]
     _, step, best = max(scores or [(0, *found[-1])], key=lambda score: score[0])

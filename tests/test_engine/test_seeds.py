@@ -225,17 +225,18 @@ def logging(*lines):
 COCO_CONFIG = CONFIG.replace("'M'", "'mmdet.CocoMetric', metric=['bbox', 'segm']")
 
 
-def test_the_best_box_ap(fake):
+@pytest.mark.parametrize('prefix', ['coco', 'mine'])
+def test_the_best_box_ap(fake, prefix):
     """The metrics of classes come first, and can be NaN."""
     Path('a.py').write_text(COCO_CONFIG)
     lines = []
     for epoch, (cat, box_ap) in enumerate([(0.4, 0.3), (float('nan'), 0.35), (0.9, 0.2)], 1):
         lines.append({'loss': 1, 'epoch': epoch, 'step': epoch})
-        lines.append({'coco/cat_precision': cat, 'coco/bbox_mAP': box_ap, 'step': epoch})
+        lines.append({f'{prefix}/cat_precision': cat, f'{prefix}/bbox_mAP': box_ap, 'step': epoch})
     logging(*lines)
     (run,) = train(['a.py'], [0])
-    assert (run['best_epoch'], run['best']['coco/bbox_mAP']) == (2, 0.35)
-    assert run['last'] == {'coco/cat_precision': 0.9, 'coco/bbox_mAP': 0.2}
+    assert (run['best_epoch'], run['best'][f'{prefix}/bbox_mAP']) == (2, 0.35)
+    assert run['last'] == {f'{prefix}/cat_precision': 0.9, f'{prefix}/bbox_mAP': 0.2}
 
 
 def test_a_detector_without_boxes(fake, capfd):

@@ -104,10 +104,14 @@ def difference_cell(difference: Difference | None, digits: int) -> str:
 
     Args:
         difference: See :func:`paired_difference`; None is shown as `NONE`.
-        digits: Number of decimals.
+        digits: Number of decimals; more, up to 9, where 'higher' or 'lower' would stand beside an
+            interval that seems to include zero.
     """
     if difference is None:
         return NONE
+    if difference.verdict in ('higher', 'lower'):
+        near = min(map(abs, difference.interval))
+        digits = next((n for n in range(digits, 9) if round(near, n)), 9)
 
     def signed(value):
         return f'{round(value, digits) + 0.0:+.{digits}f}'  # 0.0 makes +0.0 of -0.0

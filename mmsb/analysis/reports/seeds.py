@@ -76,7 +76,7 @@ def _title(metric: str) -> str:
 def _values(runs: list[dict], which: str, metric: str) -> dict[int, float]:
     """Return seed -> value as shown; NaN if a run lacks the metric, and for COCO's -1."""
     found = {run['seed']: run[which].get(metric, math.nan) for run in runs}
-    if metric.startswith('coco/'):
+    if re.search(r'mAP|AR(_[sml])?@|_precision$', metric):
         found = {seed: value if value >= 0 else math.nan for seed, value in found.items()}
     return {seed: 100 - v if _error(metric) else v for seed, v in found.items()}
 

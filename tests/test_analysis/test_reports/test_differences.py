@@ -68,6 +68,17 @@ def test_without_any_spread(values, baseline, cell):
     assert difference_cell(found, 3) == cell
 
 
+@pytest.mark.parametrize(('values', 'cell'), [
+    # deviation 0.005, half width 4.303 * 0.005 / sqrt(3) = 0.0124
+    ((99.98, 99.99, 99.985), '-0.015 ± 0.005 (3 seeds; -0.027 to -0.003): lower'),
+    ((100.02, 100.01, 100.015), '+0.015 ± 0.005 (3 seeds; +0.003 to +0.027): higher'),
+    ((100.02, 100.01, 99.985), '+0.0 ± 0.0 (3 seeds; +0.0 to +0.0): no difference shown'),
+])  # fmt: skip
+def test_a_small_difference_is_visible(values, cell):
+    found = paired_difference(dict(enumerate(values)), dict.fromkeys(range(3), 100.0))
+    assert difference_cell(found, 1) == cell
+
+
 def test_what_is_not_finite_is_left_out():
     nan = float('nan')
     values, baseline = {0: nan, 1: 2.0, 2: 3.0, 3: 5.0}, {0: 1.0, 1: 1.0, 2: nan, 3: 2.0}

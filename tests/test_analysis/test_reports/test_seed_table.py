@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from mmsb.analysis.reports.seeds import seed_table
 from tests.conftest import ROOT
@@ -105,9 +106,10 @@ def test_other_validation_data():
     assert len(tables_of(runs[:6])) == 1 and 'paired' not in seed_table(runs[:6])
 
 
-def test_no_measurement():
+@pytest.mark.parametrize('small', ['coco/bbox_mAP_s', 'mine/segm_mAP_s_cat', 'coco/AR_s@1000'])
+def test_no_measurement(small):
     """COCO's -1, of a size without objects, and NaN, of a class without objects."""
-    nan, aps = float('nan'), ('coco/bbox_mAP', 'coco/bbox_mAP_s', 'coco/cat_precision', 'loss')
+    nan, aps = float('nan'), ('coco/bbox_mAP', small, 'coco/cat_precision', 'loss')
     runs = [
         dict(config=config, seed=seed, last=dict(zip(aps, values, strict=True)))
         for config, seed, values in (
