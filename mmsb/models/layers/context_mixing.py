@@ -21,9 +21,11 @@ class ContextMixing(BaseModule):
     of the averages. A linear layer maps the S^2 affinities of a pixel to K^2 values. Their softmax
     is the K x K kernel of the group at this pixel. Pixels outside the map count as zero.
 
-    ``x + norm(1x1(mixed x))`` is the output. OverLoCK's own block has more around this operator:
-    kernels of two sizes, a static convolution beside them, a gate, and queries and keys from a
-    second network. These are left out.
+    ``x + norm(1x1(mixed x))`` is the output. The paper's operator also has kernels of two sizes,
+    each for half of the channels, adds a bias per relative position before the softmax, gives
+    queries and keys half of the channels and a batch norm, takes the keys from a second network,
+    and moves windows at the border inside the map. Its block adds a static convolution and a gate.
+    These are left out.
 
     Args:
         in_channels (int): Channels C of the input and output.

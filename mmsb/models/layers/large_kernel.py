@@ -19,7 +19,8 @@ class LargeKernelBlock(BaseModule):
 
     Computes ``x + norm(1x1(relu(depthwise(relu(norm(1x1(norm(x))))))))``, RepLKNet's block with
     fewer channels inside. The depthwise convolution is the sum of a large and a small one, each
-    with its norm. In eval mode both are merged into one kernel, which computes the same.
+    with its norm. In eval mode both are merged into one kernel, which computes the same. RepLKNet's
+    second block, of 1x1 convolutions, is left out.
 
     Args:
         in_channels (int): Channels C of the input and output.
