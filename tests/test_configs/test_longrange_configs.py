@@ -17,7 +17,7 @@ PLAIN = ('fcn_r14', 'fcn_r11')
 def test_only_global_context_sees_the_key(path):
     """Logits of the objects with another key: exactly the same without, different with."""
     model = build_randomised(path, gain=1.5)
-    image, labels, _ = draw_scene('row', np.random.default_rng(0))
+    image, labels, *_ = draw_scene('row', np.random.default_rng(0))
     other = image.copy()
     (colour,) = {tuple(pixel) for pixel in image[4:12, 0]}
     other[4 : 4 + CELL, :CELL:2] = next(c for c in PALETTE if c != colour)

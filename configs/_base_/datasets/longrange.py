@@ -1,6 +1,6 @@
 # The synthetic long-range tasks; images are rendered on the fly, no files are read.
 task = 'row'
-meta_keys = ('img_id', 'img_shape', 'ori_shape', 'pad_shape', 'key_distance')
+meta_keys = ('img_id', 'img_shape', 'ori_shape', 'pad_shape', 'key_distance', 'keys_at_edge')
 train_pipeline = [dict(type='PackSegInputs', meta_keys=meta_keys)]
 test_pipeline = train_pipeline
 

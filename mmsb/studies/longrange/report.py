@@ -23,7 +23,7 @@ from mmsb.engine.config import read_model_config
 from mmsb.engine.seeds import check_same_settings, read_run
 from mmsb.engine.training_log import read_log
 from mmsb.inference.loading import load_model
-from mmsb.studies.longrange.dataset import CHANCE, IGNORED, PALETTE, POOLED, TASKS
+from mmsb.studies.longrange.dataset import CHANCE, IGNORED, ORDER_POOLED, PALETTE, POOLED, TASKS
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 
@@ -96,7 +96,7 @@ def write_longrange_report(
             'p',
             'Pixel accuracy in percent on validation images, mean ± standard deviation over the '
             f'seeds, whose number is in parentheses. Chance is {CHANCE:.1f}; a network that knows '
-            'the keys, not their places, reaches at most '
+            'the keys, not their places (but those at the edge), can expect at most '
             + ', '.join(f"{bound:.1f} on '{task}'" for task, bound in POOLED.items())
             + f". '{SOLVED} % after' is the iteration at which the logged training accuracy "
             f'reaches {SOLVED} %, over the seeds that reach it; no training image is seen twice. '
@@ -115,6 +115,17 @@ def write_longrange_report(
                 blocks.append(('table', *differences))
                 if log:
                     log(as_text(*differences) + '\n')
+    at_edge = _at_edge(compared)
+    if at_edge[1]:
+        bounds = ', '.join(f'{bound:.1f}' for bound in ORDER_POOLED)
+        text = (
+            "Accuracy on 'order' by the number of keys at the image's top or bottom edge. Zero "
+            'padding tells a network that such a key is the first or the last. One that knows the '
+            f'places of no other keys can expect at most {bounds}.'
+        )
+        blocks += [('h2', 'Order: keys at the edge'), ('p', text), ('table', *at_edge)]
+        if log:
+            log(f'{text}\n{as_text(*at_edge)}\n')
     if compared:
         save_figure(_draw_distances(compared), out / 'distance.png')
         save_figure(draw_scenes(compared), out / 'scenes.png')
@@ -212,6 +223,18 @@ def _differences(runs: Runs) -> tuple[list[str], list[list[str]]]:
     }
     columns = {t: (t, 1) for t in TASKS if any(t in found for found in runs.values())}
     return difference_table(values, next(iter(values)), columns)
+
+
+def _at_edge(runs: Runs) -> tuple[list[str], list[list[str]]]:
+    """Tabulate the accuracies on 'order' by the number of keys at the edge."""
+    rows = []
+    for network, found in runs.items():
+        of_seeds = [record['last'] for _, record in found.get('order', [])]
+        names = [f'{keys}-at-edge' for keys in range(len(ORDER_POOLED))]
+        if of_seeds and all(names[0] in last for last in of_seeds):
+            cells = [_cell([last[name] for last in of_seeds], 1) for name in names]
+            rows.append([NETWORKS[network][0], *cells])
+    return ['network', 'no key', 'one key', 'two keys'], rows
 
 
 def _cell(values: list[float], digits: int) -> str:

@@ -8,6 +8,7 @@ import pytest
 from mmsb.studies.longrange.dataset import (
     CLASSES,
     IGNORED,
+    ORDER_POOLED,
     PALETTE,
     POOLED,
     TASKS,
@@ -55,9 +56,10 @@ def key_of(task, keys, colour, row):
 )
 def test_labels_and_distances_follow_from_the_pixels(task, num_keys):
     places = set()
-    for image, labels, distance in scenes(task):
+    for image, labels, distance, at_edge in scenes(task):
         keys = keys_in(image)
         assert len(keys) == num_keys
+        assert at_edge == sum(top in (0, 56) for top, _ in keys)
         places |= set(keys)
         objects = objects_in(labels)
         assert len(objects) == 12
@@ -89,7 +91,7 @@ def test_labels_and_distances_follow_from_the_pixels(task, num_keys):
 
 @pytest.mark.parametrize('task', TASKS)
 def test_no_key_is_within_eight_pixels_of_an_object(task):
-    for image, labels, _ in scenes(task):
+    for image, labels, *_ in scenes(task):
         objects = np.argwhere(labels != IGNORED)
         for top, left in keys_in(image):
             below = np.maximum(top - objects[:, 0], objects[:, 0] - (top + 7))
@@ -101,7 +103,7 @@ def test_no_key_is_within_eight_pixels_of_an_object(task):
 def test_own_colour_and_place_tell_nothing(task):
     """Given an object's colour, and its half of the image, each label is as frequent."""
     counts = np.zeros((2, 3, 3))
-    for image, labels, _ in scenes(task, 400):
+    for image, labels, *_ in scenes(task, 400):
         for cell in objects_in(labels):
             y, x = np.argwhere(labels[cell] != IGNORED)[0]
             colour = COLOURS[tuple(image[cell][y, x])]
@@ -110,21 +112,33 @@ def test_own_colour_and_place_tell_nothing(task):
     assert abs(shares - 1 / 3).max() < 0.1  # of 800 objects in 400 or 800 groups each
 
 
+def expected(known, others):
+    """Accuracy with some keys known, and of the others how many there are of each colour."""
+    shares = [
+        (known + max(keys.count(c) for c in range(3))) / (known + others)
+        for keys in itertools.product(range(3), repeat=others)
+    ]
+    return pytest.approx(100 * np.mean(shares))
+
+
 def test_what_the_multiset_of_keys_is_worth():
     """Knowing which keys there are, but not where: the most frequent is the best bet."""
-    for task, number in dict(any=1, row=4, anywhere=4, order=3).items():
-        share = [
-            max(keys.count(c) for c in range(3)) / number
-            for keys in itertools.product(range(3), repeat=number)
-        ]
-        assert pytest.approx(100 * np.mean(share)) == POOLED[task]
+    for task, number in dict(any=1, row=4, anywhere=4).items():
+        assert expected(0, number) == POOLED[task]
+    for at_edge, bound in enumerate(ORDER_POOLED):
+        assert expected(at_edge, 3 - at_edge) == bound
+    rows = [c for c in itertools.combinations(range(8), 3) if np.diff(c).min() > 1]
+    bounds = [ORDER_POOLED[(first == 0) + (last == 7)] for first, _, last in rows]
+    assert pytest.approx(np.mean(bounds)) == POOLED['order']
+    counts = np.bincount([at_edge for *_, at_edge in scenes('order', 400)])
+    assert abs(counts / 400 - (0.2, 0.6, 0.2)).max() < 0.08  # 3 standard deviations are 0.07
 
 
 def test_an_image_depends_on_its_seed_and_index_only():
     first, again = LongRange('row', 8, seed=3), LongRange('row', 5, seed=3)
     _ = again[4]
     for index in (2, 0):
-        for key in ('img', 'gt_seg_map', 'key_distance'):
+        for key in ('img', 'gt_seg_map', 'key_distance', 'keys_at_edge'):
             np.testing.assert_array_equal(first[index][key], again[index][key])
     others = [first[0], first[1], LongRange('row', 1, seed=4)[0], LongRange('any', 1, seed=3)[0]]
     assert len({sample['img'].tobytes() for sample in others}) == 4
@@ -139,11 +153,12 @@ def test_as_mmseg_takes_it():
     with DefaultScope.overwrite_default_scope('mmseg'):
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
     assert (len(dataset), dataset.task, dataset.metainfo['classes']) == (960, 'any', CLASSES)
-    image, labels, distance = draw_scene('any', np.random.default_rng([1, 0, 5]))
+    image, labels, distance, at_edge = draw_scene('any', np.random.default_rng([1, 0, 5]))
     packed = dataset[5]
     np.testing.assert_array_equal(packed['inputs'].permute(1, 2, 0), image)
     np.testing.assert_array_equal(packed['data_samples'].gt_sem_seg.data[0], labels)
     np.testing.assert_array_equal(packed['data_samples'].key_distance, distance)
+    assert packed['data_samples'].keys_at_edge == at_edge == 1
 
 
 def test_bad_arguments():

@@ -9,13 +9,14 @@ from mmengine.structures import PixelData
 from mmsb.studies.longrange.metric import DistanceAccuracy
 
 
-def sample(truth, predicted, distance):
+def sample(truth, predicted, distance, at_edge=0):
     """A data sample of one row of pixels, as mmengine's evaluator hands it over."""
     row = [torch.tensor([[pixels]]) for pixels in (truth, predicted)]
     return dict(
         gt_sem_seg=dict(data=row[0]),
         pred_sem_seg=dict(data=row[1]),
         key_distance=np.array([distance], np.float32),
+        keys_at_edge=at_edge,
     )
 
 
@@ -40,9 +41,19 @@ def test_wider_ranges():
     assert metric.evaluate(2) == pytest.approx({'accuracy': 400 / 6, '0-20px': 60, '40-60px': 100})
 
 
+def test_by_keys_at_the_edge():
+    metric = DistanceAccuracy()
+    edge = sample([1, 255, 1], [1, 1, 0], [40.0, 0.0, 16.0], 1)
+    metric.process({}, [edge, NEAR])  # one right of two, three of four
+    metric.process({}, [edge])
+    found = metric.evaluate(3)
+    assert list(found)[-2:] == ['0-at-edge', '1-at-edge']
+    assert found['0-at-edge'] == pytest.approx(75) and found['1-at-edge'] == pytest.approx(50)
+
+
 def test_the_evaluator_finds_it_in_any_scope_and_hands_it_the_samples():
     seg = pytest.importorskip('mmseg.structures')
-    data_sample = seg.SegDataSample(metainfo=dict(key_distance=NEAR['key_distance']))
+    data_sample = seg.SegDataSample(metainfo={k: NEAR[k] for k in ('key_distance', 'keys_at_edge')})
     for name in ('gt_sem_seg', 'pred_sem_seg'):
         setattr(data_sample, name, PixelData(data=NEAR[name]['data']))
     with DefaultScope.overwrite_default_scope('mmseg'):

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmsb.studies.longrange.dataset import TASKS
+from mmsb.studies.longrange.dataset import ORDER_POOLED, TASKS
 from mmsb.studies.longrange.report import ABLATIONS, NETWORKS, write_longrange_report
 from tests import readme
 from tests.conftest import ROOT, assert_one_line
@@ -46,6 +46,8 @@ def made_up_run(work_dir, network, task, seed, accuracy, training=(33, 50, 60)):
         for n, of_batches in enumerate(training, 1)
     ]
     last = dict(zip(('accuracy', *RANGES), (accuracy, accuracy + 1, accuracy - 1), strict=True))
+    if task == 'order':
+        last |= {f'{keys}-at-edge': accuracy + 2 * keys for keys in range(3)}
     lines.append(dict(last, step=150))
     (folder / '1/vis_data/scalars.json').write_text('\n'.join(map(json.dumps, lines)))
     record = dict(config=f'{config}.py', seed=seed, device='a machine', last=last)
@@ -55,11 +57,13 @@ def made_up_run(work_dir, network, task, seed, accuracy, training=(33, 50, 60)):
 
 @pytest.fixture
 def runs(tmp_path):
-    """Plain and SB on 'row', two seeds, SB on 'any' too, ablations."""
+    """Plain and SB on 'row', two seeds, SB on 'any' and 'order' too, ablations."""
     for seed, (plain, sb) in enumerate([(30.5, 90.0), (35.0, 97.25)]):
         made_up_run(tmp_path, 'r14', 'row', seed, plain)
         made_up_run(tmp_path, 'sb_r14', 'row', seed, sb, [(98.9, 99, 100), (99.5, 98, 99)][seed])
     made_up_run(tmp_path, 'sb_r14', 'any', 0, 80.0)
+    for seed in range(2):
+        made_up_run(tmp_path, 'sb_r14', 'order', seed, 10.0 + seed)
     made_up_run(tmp_path, 'sb_r14-size2', 'row', 0, 60.0)
     made_up_run(tmp_path, 'sb_r14-size2', 'row', 1, 70.0, (40, 50, 99.9))
     made_up_run(tmp_path, 'sb_r11-s3', 'row', 0, 50.0)
@@ -103,6 +107,16 @@ def test_figures_in_the_docs_are_the_measured_ones():
         for column, task in enumerate(TASKS, 1):
             accuracies = [run['last']['accuracy'] for run in measured(network, task)]
             assert rows[title][column] == (cell(*accuracies) if accuracies else '–')
+
+
+def test_keys_at_the_edge_in_the_docs():
+    rows = rows_of(sections_of(DOCS.read_text(), 2)['Where spatial bias loses'])
+    assert rows.popitem()[1] == [f'{bound:.1f}' for bound in ORDER_POOLED]
+    trained = {title: measured(network, 'order') for network, (title, _) in NETWORKS.items()}
+    trained = {title: [run['last'] for run in of_seeds] for title, of_seeds in trained.items()}
+    names = [f'{keys}-at-edge' for keys in range(3)]
+    found = {t: [cell(*(last[n] for last in of)) for n in names] for t, of in trained.items() if of}
+    assert dict(list(rows.items())[2:]) == found
 
 
 def test_times_in_the_docs_are_the_measured_ones():
@@ -152,13 +166,18 @@ def test_page(runs):
     rest = 3 * (64 * 16 + 9 * 16 * 16 + 16 * 64 + 2 * (16 + 16 + 64))
     plain = 27 * 16 + 2 * 16 + first + rest + 64 * 3 + 3
     columns = [cell(80), '–', cell(90, 97.25), cell(100, 50, digits=0)]  # any, row: 99 % after
-    assert rows['plain'] == [f'{plain:,}', '0.25', '–', '–', cell(30.5, 35), '–']
+    columns += [cell(10, 11), '–']  # order
+    assert rows['plain'] == [f'{plain:,}', '0.25', '–', '–', cell(30.5, 35), *['–'] * 3]
     assert rows['SB'][1:] == ['0.25', *columns]
     assert list(rows)[-2:] == ['plain', 'SB'] and 'a machine' in page
 
     # accuracies of seeds 0 and 1: 30.5, 35 and 90, 97.25; 12.706 * 1.9445 / sqrt(2) = 17.47
     difference = '+60.9 ± 1.9 (2 seeds; +43.4 to +78.3): higher'
-    assert compared['SB'] == ['–', difference]
+    assert compared['SB'] == ['–', difference, '–']
+    at_edge = rows_of(sections['Order: keys at the edge'])
+    assert list(at_edge)[2:] == ['SB']
+    assert at_edge['SB'] == [cell(10, 11), cell(12, 13), cell(14, 15)]
+    assert 'at most 63.0, 77.8, 100.0.' in sections['Order: keys at the edge']
 
     grid = rows_of(sections['Grid'].split('| difference')[0])
     assert list(grid)[-3:] == ['plain', 'sb_r14-size2', 'SB']
@@ -171,7 +190,7 @@ def test_page(runs):
     found = json.loads(path.with_name('results.json').read_text())['runs']
     accuracies = {run['last']['accuracy']: run['solved_at'] for run in found}
     assert accuracies[97.25] == 50 and accuracies[70] == 150 and accuracies[60] is None
-    assert sorted(accuracies) == [30.5, 35, 40, 50, 60, 70, 80, 90, 97.25]
+    assert sorted(accuracies) == [10, 11, 30.5, 35, 40, 50, 60, 70, 80, 90, 97.25]
     for name in ('distance.png', 'scenes.png'):
         assert f'({name})' in page
         assert cv2.imread(str(path.with_name(name))).std() > 10
@@ -195,10 +214,12 @@ def test_damaged(runs, name):
 
 
 def test_readme_commands_one_iteration_each(run_tool, run_here, tmp_path):
-    _, tool, pattern, *flags = shlex.split(readme.command('train long-range'))
-    assert len(list(ROOT.glob(pattern))) == 44
-    configs = [f'configs/longrange/fcn_{name}_600_longrange-row.py' for name in ('r14', 'sb_r14')]
-    assert {ROOT / config for config in configs} < set(ROOT.glob(pattern))
+    _, tool, *given = shlex.split(readme.command('train long-range'))
+    flags = given[given.index('--seeds') :]
+    found = {path for pattern in given[: -len(flags)] for path in ROOT.glob(pattern)}
+    name = 'configs/longrange/fcn_{}_600_longrange-{}.py'
+    assert found == {ROOT / name.format(network, task) for network in NETWORKS for task in TASKS}
+    configs = [name.format(network, 'row') for network in ('r14', 'sb_r14')]
     assert flags[:-1] == ['--seeds', '0', '1', '2', '--work-dir']
     short = ['train_cfg.max_iters=1', 'param_scheduler.total_steps=1']
     short += ['train_dataloader.batch_size=2', 'val_dataloader.dataset.num_images=4']
