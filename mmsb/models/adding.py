@@ -204,8 +204,8 @@ def with_spatial_bias(
     ``frozen_stages`` freezes get no spatial bias; ``norm_eval`` does not apply to it.
 
     Args:
-        backbone: Config of the backbone, e.g. ``dict(type='RegNet', arch='regnetx_400mf')``. Where no
-            default scope is set, its type names the toolbox: ``mmpretrain.RegNet``.
+        backbone: Config of the backbone, e.g. ``dict(type='RegNet', arch='regnetx_400mf')``. Where
+            no default scope is set, its type names the toolbox: ``mmpretrain.RegNet``.
         init_cfg: Replaces the backbone's own. Defaults to None, which keeps it.
         pretrained: File or address of weights, which segmentors pass to their backbone. Defaults
             to None.

@@ -257,7 +257,7 @@ def without_autocast(_, y):
     (without_autocast, 'cannot trace: it switches gradients or autocast'),
     (lambda _, y: y + torch.rand(1), 'cannot trace: it draws random numbers'),
     (lambda _, y: y * random.random(), 'cannot trace: it draws random numbers'),
-    (lambda _, y: y if np.random.rand() < 0 else y, 'cannot trace: it draws random numbers'),
+    (lambda _, y: 2 * y if np.random.rand() < 0 else y, 'cannot trace: it draws random numbers'),
 ])  # fmt: skip
 def test_a_forward_that_a_graph_cannot_follow_is_named(between, reason):
     model = nn.Sequential(Block(between)).train()

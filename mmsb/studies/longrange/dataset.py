@@ -15,9 +15,9 @@ CLASSES = ('red', 'green', 'blue')  # colours of objects and keys, and labels of
 PALETTE = ((214, 64, 52), (60, 168, 76), (56, 96, 208))
 IGNORED = 255  # the label of background and keys
 CHANCE = 100 / 3  # best accuracy in percent without knowing the keys
-# best expected accuracy in percent with the keys known but not their places: guess the most frequent
-# of the one, four or three keys; on 'order' of those that are not at the image's top or bottom edge,
-# which zero padding marks: by the number of keys there, which is 0, 1 and 2 in 4, 12 and 4 of 20
+# best expected accuracy in percent with the keys known but not their places: guess the most
+# frequent of the one, four or three keys; on 'order' of those that are not at the top or bottom
+# edge, which zero padding marks: with 0, 1 and 2 there, which are 4, 12 and 4 of 20 images
 ORDER_POOLED = 100 * 17 / 27, 100 * 7 / 9, 100
 POOLED = {
     'any': 100,
