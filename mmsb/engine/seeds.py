@@ -33,6 +33,7 @@ from mmsb.utils.environment import PACKAGES, device_name, installed
 from mmsb.utils.errors import UserError
 from mmsb.utils.files import replacing
 from mmsb.utils.processes import die_with_parent, locked
+from mmsb.version import __version__
 
 SETTINGS = ('processes', 'flags', 'config_sha256')  # must not change between two calls
 PREFERRED = ('mIoU', 'bbox_mAP')  # to be best at, with any prefix, whichever is logged first
@@ -234,7 +235,7 @@ def _finish(run: _Run, code: int, places: _Places) -> None:
     run.record.update(
         _figures(log, f'{run.name}, in {run.folder}', run.without_boxes),
         device=device_name() if places.partition is None else _slurm_device(log.folder, places),
-        versions=installed(names),
+        versions=dict(mmsb=__version__, **installed(names)),
     )
     _write(run.folder, run.record)
 

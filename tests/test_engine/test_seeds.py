@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mmsb
 from mmsb.analysis.reports.seeds import seed_table
 from mmsb.engine.arguments import parse_seeds_args, parse_train_args
 from mmsb.engine.seeds import finished_runs, train_seeds
@@ -126,7 +127,8 @@ def test_figures(fake):
         assert run['best'] == {
             'accuracy/top1': top1(name, seed, 2), 'accuracy/top5': 88 + seed
         }  # fmt: skip
-        assert run['device'].split() and run['versions'].keys() == {'torch', 'torchvision'}
+        assert run['device'].split() and run['versions'].keys() == {'mmsb', 'torch', 'torchvision'}
+        assert run['versions']['mmsb'] == mmsb.__version__
     assert finished_runs(['a.py'], SEEDS, 'work') == runs[::2]
     row = next(line for line in seed_table(runs).splitlines() if '| bb | 3 | best' in line)
     errors = [100 - top1('bb', seed, 2) for seed in SEEDS]
