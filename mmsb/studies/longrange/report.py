@@ -96,7 +96,7 @@ def write_longrange_report(
             'p',
             'Pixel accuracy in percent on validation images, mean ± standard deviation over the '
             f'seeds, whose number is in parentheses. Chance is {CHANCE:.1f}; a network that knows '
-            'the keys, not their places (but those at the edge), can expect at most '
+            "the keys, not their places (but on 'order' those at the edge), can expect at most "
             + ', '.join(f"{bound:.1f} on '{task}'" for task, bound in POOLED.items())
             + f". '{SOLVED} % after' is the iteration at which the logged training accuracy "
             f'reaches {SOLVED} %, over the seeds that reach it; no training image is seen twice. '
@@ -227,10 +227,9 @@ def _differences(runs: Runs) -> tuple[list[str], list[list[str]]]:
 
 def _at_edge(runs: Runs) -> tuple[list[str], list[list[str]]]:
     """Tabulate the accuracies on 'order' by the number of keys at the edge."""
-    rows = []
+    rows, names = [], [f'{keys}-at-edge' for keys in range(len(ORDER_POOLED))]
     for network, found in runs.items():
         of_seeds = [record['last'] for _, record in found.get('order', [])]
-        names = [f'{keys}-at-edge' for keys in range(len(ORDER_POOLED))]
         if of_seeds and all(names[0] in last for last in of_seeds):
             cells = [_cell([last[name] for last in of_seeds], 1) for name in names]
             rows.append([NETWORKS[network][0], *cells])
